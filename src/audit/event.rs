@@ -1,0 +1,276 @@
+//! One audit event.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::access::Access;
+use crate::clock::Timestamp;
+use crate::decision::{AuthenticatedToken, Reason};
+use crate::id::{Label, OwnerId, TokenId};
+use crate::scope::Scope;
+use crate::text;
+use crate::token::CreatedBy;
+
+/// What was done or asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// A request came to the gate.
+    Authenticate,
+    /// A token was asked for at the desk.
+    Issue,
+    /// A token's revocation was asked for at the desk.
+    Revoke,
+}
+
+impl Action {
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Issue => "issue",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Admitted, or done.
+    Allowed,
+    /// Let through without a token, because the builder says so
+    /// ([`on_missing`](crate::TokenAuthBuilder::on_missing), [`on_foreign`](crate::TokenAuthBuilder::on_foreign)).
+    Passed,
+    /// Refused: 400, 401 or 403.
+    Refused,
+    /// Undecided: 503.
+    Unavailable,
+}
+
+impl Outcome {
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One decision of a gate, or one act at the desk. Holds no secret, nor any part of one.
+///
+/// A *claimed* id is what a request said; a *proved* token is one whose secret was checked. Only the latter tells
+/// who was there: everybody can claim an id.
+#[derive(Debug, Clone)]
+pub struct AuditEvent<'a> {
+    pub(crate) at: Timestamp,
+    pub(crate) action: Action,
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) subject: Subject<'a>,
+    pub(crate) access: Option<Access>,
+    pub(crate) request: Option<RequestFacts<'a>>,
+    pub(crate) actor: Option<&'a CreatedBy>,
+}
+
+/// Whom an event is about.
+#[derive(Debug, Clone)]
+pub(crate) enum Subject<'a> {
+    Nobody,
+    Claimed(TokenId),
+    Proved(&'a AuthenticatedToken),
+    /// A token at the desk: nothing is claimed or proved there.
+    Handled { id: Option<TokenId>, owner: Option<&'a OwnerId>, label: Option<&'a Label>, scope: Option<Scope> },
+}
+
+/// What an event says of a request, already capped and cleaned.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestFacts<'a> {
+    pub(crate) method: Cow<'a, str>,
+    pub(crate) path: Cow<'a, str>,
+    pub(crate) route: Option<Cow<'a, str>>,
+    pub(crate) user_agent: Option<Cow<'a, str>>,
+    pub(crate) client_address: Option<IpAddr>,
+    pub(crate) request_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> RequestFacts<'a> {
+    pub(crate) fn new(method: &'a str, path: &'a str, user_agent: Option<&'a [u8]>) -> Self {
+        Self {
+            method: text::clean(method.as_bytes(), AuditEvent::MAX_METHOD_LEN),
+            path: text::clean(path.as_bytes(), AuditEvent::MAX_PATH_LEN),
+            route: None,
+            user_agent: user_agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN)),
+            client_address: None,
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn with_route(self, route: Option<String>) -> Self {
+        Self { route: route.map(|route| owned(&route, AuditEvent::MAX_PATH_LEN)), ..self }
+    }
+
+    pub(crate) fn with_request_id(self, id: Option<String>) -> Self {
+        Self { request_id: id.map(|id| owned(&id, AuditEvent::MAX_REQUEST_ID_LEN)), ..self }
+    }
+}
+
+fn owned(text: &str, max: usize) -> Cow<'static, str> {
+    Cow::Owned(text::clean(text.as_bytes(), max).into_owned())
+}
+
+impl AuditEvent<'_> {
+    /// The version of the event's fields: it grows when one changes its meaning.
+    pub const VERSION: u16 = 1;
+    /// The greatest length of a method, in bytes.
+    pub const MAX_METHOD_LEN: usize = 32;
+    /// The greatest length of a path or route, in bytes.
+    pub const MAX_PATH_LEN: usize = 512;
+    /// The greatest length of a user agent, in bytes.
+    pub const MAX_USER_AGENT_LEN: usize = 256;
+    /// The greatest length of a request id, in bytes.
+    pub const MAX_REQUEST_ID_LEN: usize = 128;
+
+    /// When it was decided.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// What was done or asked for.
+    #[must_use]
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// What became of it.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Why, where it was not allowed; for a passed request, which credentials it had none of.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// The token, proved by its secret.
+    #[must_use]
+    pub const fn proved(&self) -> Option<&AuthenticatedToken> {
+        match self.subject {
+            Subject::Proved(token) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// The id a request claimed without proving it.
+    #[must_use]
+    pub const fn claimed_id(&self) -> Option<TokenId> {
+        match self.subject {
+            Subject::Claimed(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The id of a proved token, or of one handled at the desk.
+    #[must_use]
+    pub fn token_id(&self) -> Option<TokenId> {
+        match self.subject {
+            Subject::Proved(token) => Some(token.id()),
+            Subject::Handled { id, .. } => id,
+            Subject::Nobody | Subject::Claimed(_) => None,
+        }
+    }
+
+    /// The owner of a proved token, or of one handled at the desk.
+    #[must_use]
+    pub fn owner(&self) -> Option<&OwnerId> {
+        match self.subject {
+            Subject::Proved(token) => Some(token.owner()),
+            Subject::Handled { owner, .. } => owner,
+            Subject::Nobody | Subject::Claimed(_) => None,
+        }
+    }
+
+    /// The label of a proved token, or of one handled at the desk.
+    #[must_use]
+    pub fn label(&self) -> Option<&Label> {
+        match self.subject {
+            Subject::Proved(token) => Some(token.label()),
+            Subject::Handled { label, .. } => label,
+            Subject::Nobody | Subject::Claimed(_) => None,
+        }
+    }
+
+    /// The scope of a proved token, or of one handled at the desk.
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        match self.subject {
+            Subject::Proved(token) => Some(token.scope()),
+            Subject::Handled { scope, .. } => scope,
+            Subject::Nobody | Subject::Claimed(_) => None,
+        }
+    }
+
+    /// The access the request needed, where that was judged.
+    #[must_use]
+    pub const fn access(&self) -> Option<Access> {
+        self.access
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub fn method(&self) -> Option<&str> {
+        self.request.as_ref().map(|request| &*request.method)
+    }
+
+    /// The request's path, without its query.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.request.as_ref().map(|request| &*request.path)
+    }
+
+    /// The request's route, where the application tells it.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.request.as_ref().and_then(|request| request.route.as_deref())
+    }
+
+    /// The client's user agent.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.request.as_ref().and_then(|request| request.user_agent.as_deref())
+    }
+
+    /// The client's address, where the application tells it.
+    #[must_use]
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.request.as_ref().and_then(|request| request.client_address)
+    }
+
+    /// The request's id, where the application tells it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.request.as_ref().and_then(|request| request.request_id.as_deref())
+    }
+
+    /// Who acted at the desk.
+    #[must_use]
+    pub const fn actor(&self) -> Option<&CreatedBy> {
+        self.actor
+    }
+}

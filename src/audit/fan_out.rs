@@ -1,0 +1,49 @@
+//! Several sinks as one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{AuditError, AuditEvent, AuditSink, Outcome};
+
+/// Gives each event to several sinks, in order.
+///
+/// All of them get it, also after one has failed or panicked; the first error is the answer. It can fail where one of them can.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_token_auth::{AuditSink, FanOut, NoAudit, TracingSink};
+///
+/// let sink = FanOut::new([Arc::new(TracingSink::new()) as Arc<dyn AuditSink>, Arc::new(NoAudit::new())]);
+/// assert!(!sink.can_fail());
+/// ```
+#[derive(Clone)]
+pub struct FanOut(Vec<Arc<dyn AuditSink>>);
+
+impl FanOut {
+    /// All of these sinks.
+    pub fn new(sinks: impl IntoIterator<Item = Arc<dyn AuditSink>>) -> Self {
+        Self(sinks.into_iter().collect())
+    }
+}
+
+impl AuditSink for FanOut {
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+        let wanting = self.0.iter().filter(|sink| sink.wants(event.outcome()));
+        wanting.map(|sink| super::catch(|| sink.record(event))).fold(Ok(()), Result::and)
+    }
+
+    fn wants(&self, outcome: Outcome) -> bool {
+        self.0.iter().any(|sink| sink.wants(outcome))
+    }
+
+    fn can_fail(&self) -> bool {
+        self.0.iter().any(|sink| sink.can_fail())
+    }
+}
+
+impl fmt::Debug for FanOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FanOut({} sinks)", self.0.len())
+    }
+}

@@ -1,0 +1,160 @@
+//! What happened, told once: events and the sinks that take them.
+//!
+//! Every decision of a gate and every act at the desk is one [`AuditEvent`], given to one [`AuditSink`] on the thread
+//! that decided, before the inner service runs. Text that a caller chose (path, user agent, request id) is capped and
+//! cleaned when the event is made: a sink can print it as it is.
+//!
+//! # When things fail
+//! | the sink | the request |
+//! |---|---|
+//! | records | goes on as decided |
+//! | answers an error, or panics | goes on as decided under [`OnAuditFailure::Continue`]; under [`OnAuditFailure::Refuse`] an admitted request becomes a 503 before the inner service runs |
+//! | is slow | is as slow: a sink that does I/O belongs behind a queue |
+
+mod event;
+mod fan_out;
+mod tracing_sink;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+pub use event::{Action, AuditEvent, Outcome};
+pub(crate) use event::{RequestFacts, Subject};
+pub use fan_out::FanOut;
+pub use tracing_sink::TracingSink;
+
+/// Takes audit events.
+///
+/// An implementor *must* return quickly (it runs on the request's thread), *must* answer an error rather than drop an
+/// event in silence, and *may* panic: that counts as an error.
+pub trait AuditSink: Send + Sync + 'static {
+    /// Records one event.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the event is not recorded.
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError>;
+
+    /// Whether anybody listens for events of this outcome. `false` spares the gate from making the event; it counts
+    /// as recorded.
+    fn wants(&self, outcome: Outcome) -> bool {
+        let _ = outcome;
+        true
+    }
+
+    /// Whether [`record`](Self::record) ever answers an error. A sink that cannot fail cannot be required to record:
+    /// `build()` refuses it together with [`OnAuditFailure::Refuse`].
+    fn can_fail(&self) -> bool {
+        true
+    }
+}
+
+impl<T: AuditSink + ?Sized> AuditSink for Arc<T> {
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+        T::record(self, event)
+    }
+
+    fn wants(&self, outcome: Outcome) -> bool {
+        T::wants(self, outcome)
+    }
+
+    fn can_fail(&self) -> bool {
+        T::can_fail(self)
+    }
+}
+
+/// What becomes of an admitted request whose event cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnAuditFailure {
+    /// It goes on; the loss is logged.
+    #[default]
+    Continue,
+    /// It is answered 503 before the inner service runs: nothing happens that is not on record.
+    Refuse,
+}
+
+/// A sink that records nothing and costs nothing.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct NoAudit;
+
+impl NoAudit {
+    /// The sink; it has no options.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl AuditSink for NoAudit {
+    fn record(&self, _: &AuditEvent<'_>) -> Result<(), AuditError> {
+        Ok(())
+    }
+
+    fn wants(&self, _: Outcome) -> bool {
+        false
+    }
+
+    fn can_fail(&self) -> bool {
+        false
+    }
+}
+
+/// An event was not recorded. Opaque: the cause is its [`source`](StdError::source).
+#[derive(Debug)]
+pub struct AuditError(Box<dyn StdError + Send + Sync>);
+
+impl AuditError {
+    /// An error with its cause.
+    pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the audit event was not recorded")
+    }
+}
+
+impl StdError for AuditError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// The gate's and the desk's way to a sink: catches its panics, logs its failures.
+#[derive(Clone)]
+pub(crate) struct Recorder(Arc<dyn AuditSink>);
+
+impl Recorder {
+    pub(crate) fn new(sink: Arc<dyn AuditSink>) -> Self {
+        Self(sink)
+    }
+
+    pub(crate) fn can_fail(&self) -> bool {
+        self.0.can_fail()
+    }
+
+    /// Records the event that `make` makes, where anybody listens; `false` where that failed.
+    pub(crate) fn record<'a>(&self, outcome: Outcome, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
+        let recorded = catch(|| if self.0.wants(outcome) { self.0.record(&make()) } else { Ok(()) });
+        if let Err(error) = &recorded {
+            tracing::error!(cause = error.0.to_string(), "an audit event was not recorded");
+        }
+        recorded.is_ok()
+    }
+}
+
+/// A sink's panic becomes an error: it must not take the request down, nor other sinks' events with it.
+fn catch(record: impl FnOnce() -> Result<(), AuditError>) -> Result<(), AuditError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(record))
+        .unwrap_or_else(|_| Err(AuditError::new("the audit sink panicked")))
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+//! Reading `Authorization: Bearer …` (RFC 6750 §2.1, RFC 9110 §11).
+//!
+//! # How it decides
+//! 1. No line, or a line of white space: [`Credentials::Missing`].
+//! 2. Two or more lines, whatever their schemes: [`Credentials::Malformed`], because which one counts is a guess that
+//!    two servers make differently.
+//! 3. More than 8 KiB: `Malformed`.
+//! 4. Another scheme than `Bearer`, in any case: [`Credentials::OtherScheme`].
+//! 5. `Bearer`, then one or more spaces, then one `b64token`: [`Credentials::Bearer`]; anything else is `Malformed`.
+//!
+//! # Cost
+//! One pass over the bytes, no allocation.
+
+/// The greatest length of a header value that is looked into, in bytes.
+pub(crate) const MAX_LEN: usize = 8 * 1024;
+
+/// What a request presents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credentials<'a> {
+    Missing,
+    OtherScheme,
+    Malformed,
+    /// A `b64token`, which need not be one of ours.
+    Bearer(&'a [u8]),
+}
+
+/// Reads all `Authorization` lines of a request.
+pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Credentials<'a> {
+    let mut lines = lines.into_iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Credentials::Missing,
+        (Some(line), None) => parse_line(line),
+        (Some(_), Some(_)) => Credentials::Malformed,
+    }
+}
+
+fn parse_line(line: &[u8]) -> Credentials<'_> {
+    if line.len() > MAX_LEN {
+        return Credentials::Malformed;
+    }
+    let line = trim_end(trim_start(line));
+    if line.is_empty() {
+        return Credentials::Missing;
+    }
+    let end = line.iter().position(|byte| is_blank(*byte)).unwrap_or(line.len());
+    let (scheme, rest) = line.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Credentials::OtherScheme;
+    }
+    match trim_spaces(rest) {
+        // HTAB is no separator here: RFC 9110 §11.4 asks for SP.
+        token if rest.starts_with(b" ") && is_b64token(token) => Credentials::Bearer(token),
+        _ => Credentials::Malformed,
+    }
+}
+
+/// RFC 6750 §2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+fn is_b64token(token: &[u8]) -> bool {
+    let body = token.iter().position(|byte| *byte == b'=').unwrap_or(token.len());
+    let (body, padding) = token.split_at(body);
+    !body.is_empty() && body.iter().all(|byte| is_b64_byte(*byte)) && padding.iter().all(|byte| *byte == b'=')
+}
+
+const fn is_b64_byte(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+const fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes {
+        if !is_blank(*first) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+const fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes {
+        if !is_blank(*last) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+const fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn one(line: &str) -> Credentials<'_> {
+        parse([line.as_bytes()])
+    }
+
+    #[test]
+    fn one_well_formed_token_is_read() {
+        for line in ["Bearer a", "bEaReR a", "Bearer     a", " \t Bearer a \t "] {
+            assert_eq!(one(line), Credentials::Bearer(b"a"), "{line:?}");
+        }
+        assert_eq!(one("Bearer -._~+/09AZaz=="), Credentials::Bearer(b"-._~+/09AZaz=="));
+    }
+
+    #[test]
+    fn no_credentials_and_other_schemes_are_told_apart() {
+        assert_eq!(parse([]), Credentials::Missing);
+        for line in ["", " ", " \t "] {
+            assert_eq!(one(line), Credentials::Missing, "{line:?}");
+        }
+        for line in ["Basic YTpi", "BearerX a", "Bearer: a", "Bear a", "x", "Bearer\u{b}a"] {
+            assert_eq!(one(line), Credentials::OtherScheme, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_that_breaks_the_grammar_is_malformed() {
+        for line in
+            ["Bearer", "Bearer ", "Bearer\ta", "Bearer \ta", "Bearer a b", "Bearer a\tb", "Bearer =", "Bearer a=b",
+             "Bearer a,b", "Bearer \"a\"", "Bearer é", "Bearer a\0"]
+        {
+            assert_eq!(one(line), Credentials::Malformed, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn two_lines_are_malformed_whatever_they_say() {
+        for lines in [["Bearer a", "Bearer a"], ["Basic a", "Bearer b"], ["", ""], ["Basic a", "Basic b"]] {
+            assert_eq!(parse(lines.map(str::as_bytes)), Credentials::Malformed, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_length_bound_is_exact() {
+        let fits = format!("Bearer {}", "a".repeat(MAX_LEN - 7));
+        assert!(matches!(one(&fits), Credentials::Bearer(_)));
+        assert_eq!(one(&format!("{fits}a")), Credentials::Malformed);
+        assert_eq!(one(&format!("Basic {fits}")), Credentials::Malformed);
+    }
+}

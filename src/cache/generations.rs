@@ -1,0 +1,78 @@
+//! Telling whether a look-up began before an invalidation.
+//!
+//! Every id belongs to one of 1,024 counters. Invalidating an id counts its counter up; a look-up notes the counters
+//! at its start, and what it brings is only believed while they still stand. Two ids on one counter cost each other
+//! a look-up now and then, never more; memory does not grow.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const STRIPES: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Generations {
+    stripes: Box<[AtomicU64]>,
+    all: AtomicU64,
+}
+
+/// Where the counters stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    stripe: u64,
+    all: u64,
+}
+
+impl Generations {
+    pub(crate) fn new() -> Self {
+        Self { stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn mark(&self, key: u128) -> Mark {
+        Mark { stripe: self.stripe(key).load(Ordering::SeqCst), all: self.all.load(Ordering::SeqCst) }
+    }
+
+    pub(crate) fn is_current(&self, key: u128, mark: Mark) -> bool {
+        self.mark(key) == mark
+    }
+
+    pub(crate) fn advance(&self, key: u128) {
+        self.stripe(key).fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn advance_all(&self) {
+        self.all.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn stripe(&self, key: u128) -> &AtomicU64 {
+        // Ids are ASCII text: fold all of it, so that each of its bytes counts. A caller who aims at one stripe can
+        // make nothing but look-ups of his own stale.
+        let folded = (key ^ (key >> 64)) as u64;
+        let index = (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
+        // 10 bits are always below 1,024.
+        self.stripes.get(index).unwrap_or(&self.all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advancing_one_key_outdates_it_and_few_others() {
+        let generations = Generations::new();
+        let keys: Vec<u128> = (0..1000).map(|at| u128::from_be_bytes(*b"0123456789ab\0\0\0\0") + at).collect();
+        let marks: Vec<Mark> = keys.iter().map(|key| generations.mark(*key)).collect();
+        generations.advance(keys[7]);
+        assert!(!generations.is_current(keys[7], marks[7]));
+        let outdated = keys.iter().zip(&marks).filter(|(key, mark)| !generations.is_current(**key, **mark)).count();
+        assert!(outdated < 10, "{outdated} of 1,000");
+    }
+
+    #[test]
+    fn advancing_all_outdates_every_key() {
+        let generations = Generations::new();
+        let marks = [0, 1, u128::MAX].map(|key| (key, generations.mark(key)));
+        assert!(marks.iter().all(|(key, mark)| generations.is_current(*key, *mark)));
+        generations.advance_all();
+        assert!(marks.iter().all(|(key, mark)| !generations.is_current(*key, *mark)));
+    }
+}

@@ -1,0 +1,346 @@
+//! What a gate remembers: proved tokens, found records, and what does not exist.
+//!
+//! Three bounded maps, so that no flood of one kind displaces another:
+//! * **proved**: tokens whose secret was shown, with a MAC of it. Only they take a place here.
+//! * **unproved**: records the store answered with, whose secret nobody has shown yet.
+//! * **negatives**: ids the store does not know, and secrets that a slow hash has refuted.
+//!
+//! # What it guarantees
+//! * A record is believed until its TTL, counted from the start of its look-up, or until it is distrusted.
+//! * Distrust keeps proofs: the next use costs a look-up, not a hash.
+//! * After [`Cache::distrust`] returns, nothing that was read before it is believed, whenever it arrives.
+//! * An older revision never replaces a newer one.
+//!
+//! # Cost
+//! [`Cache::admit`], the hot path: one shard's read lock, one tag comparison, one reference count.
+
+mod bounded;
+mod entry;
+mod generations;
+mod proof;
+
+use std::fmt;
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use bounded::Bounded;
+pub(crate) use entry::{Found, Known};
+use entry::{Entry, FreshUntil};
+use generations::Generations;
+pub(crate) use generations::Mark;
+pub(crate) use proof::Tag;
+use proof::{Proofs, TagKey};
+
+use crate::base62::{self, RandomError};
+use crate::clock::Moment;
+use crate::config::CacheConfig;
+use crate::decision::{GateId, Proved, Reason, Verdict};
+use crate::id::{OwnerId, TokenId};
+use crate::secret::{SecretHash, TokenSecret};
+use crate::token::{ParsedToken, Revision, SecretSlot, TokenRecord};
+
+/// What a request claims: an id, and a secret that may be its.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) id: TokenId,
+    pub(crate) secret: TokenSecret,
+    pub(crate) tag: Tag,
+}
+
+/// What is remembered of an id.
+#[derive(Debug)]
+pub(crate) enum Recalled {
+    Found(Found),
+    Unknown,
+    Nothing,
+}
+
+pub(crate) struct Cache {
+    gate: GateId,
+    config: CacheConfig,
+    key: TagKey,
+    proved: Bounded<u128, Entry>,
+    unproved: Bounded<u128, Entry>,
+    negatives: Bounded<Negative, Absence>,
+    generations: Generations,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Negative {
+    Unknown(u128),
+    Refuted(u128, Tag),
+}
+
+#[derive(Debug)]
+struct Absence {
+    until: FreshUntil,
+    mark: Mark,
+    /// The revision a refuted secret was judged against.
+    revision: Option<Revision>,
+}
+
+fn key_of(id: &TokenId) -> u128 {
+    u128::from_be_bytes(*id.as_bytes())
+}
+
+impl Cache {
+    pub(crate) fn new(gate: GateId, config: CacheConfig) -> Result<Self, RandomError> {
+        let hasher = random_hasher()?;
+        Ok(Self {
+            gate,
+            config,
+            key: TagKey::generate()?,
+            proved: Bounded::new(config.proved, hasher.clone()),
+            unproved: Bounded::new(config.unproved, hasher.clone()),
+            negatives: Bounded::new(config.negatives, hasher),
+            generations: Generations::new(),
+        })
+    }
+
+    pub(crate) fn claim(&self, token: ParsedToken) -> Claim {
+        Claim { id: token.id, tag: self.key.tag(&token.secret), secret: token.secret }
+    }
+
+    /// The hot path: a fresh record and a proved secret. `None` where it takes more to decide.
+    pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Verdict> {
+        self.proved.read(&key_of(&claim.id), |entry| {
+            if !entry.is_fresh(now) {
+                return None;
+            }
+            let record = &entry.known.record;
+            if let Err(reason) = record.check_live(now.wall) {
+                return Some(Err(reason.into()));
+            }
+            let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
+            record.live_secret(slot, now.wall)?;
+            Some(Ok(Proved { token: entry.known.token.clone(), slot }))
+        })?
+    }
+
+    /// What is remembered and may be believed now.
+    pub(crate) fn recall(&self, id: &TokenId, now: Moment) -> Recalled {
+        let key = key_of(id);
+        // Before the entry: whatever distrusts it afterwards outdates this mark.
+        let mark = self.generations.mark(key);
+        let found = |map: &Bounded<u128, Entry>| {
+            map.read(&key, |entry| entry.is_fresh(now).then(|| Found::of(entry, mark))).flatten()
+        };
+        if let Some(found) = found(&self.proved).or_else(|| found(&self.unproved)) {
+            return Recalled::Found(found);
+        }
+        match self.recall_absence(&Negative::Unknown(key), key, None, now) {
+            true => Recalled::Unknown,
+            false => Recalled::Nothing,
+        }
+    }
+
+    /// Whether a slow hash has refuted this secret for this record lately.
+    pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, now: Moment) -> bool {
+        let key = key_of(&claim.id);
+        self.recall_absence(&Negative::Refuted(key, claim.tag), key, Some(record.revision()), now)
+    }
+
+    fn recall_absence(&self, negative: &Negative, key: u128, revision: Option<Revision>, now: Moment) -> bool {
+        let holds = |absence: &Absence| {
+            absence.until.holds(now)
+                && absence.revision == revision
+                && self.generations.is_current(key, absence.mark)
+        };
+        self.negatives.read(negative, holds).unwrap_or(false)
+    }
+
+    /// Whether a token is among the proved, fresh or not: its look-ups have a budget of their own.
+    pub(crate) fn is_proved(&self, id: &TokenId) -> bool {
+        self.proved.read(&key_of(id), |_| ()).is_some()
+    }
+
+    /// Whether this secret has been proved against this hash, fresh or not.
+    pub(crate) fn has_proof(&self, claim: &Claim, hash: &SecretHash) -> bool {
+        let proves = |entry: &Entry| {
+            let mut probe = Proofs::default();
+            probe.note(&entry.known.record, hash, claim.tag);
+            SecretSlot::ALL
+                .into_iter()
+                .any(|slot| probe.of(slot).is_some() && entry.proofs.matches(slot, &claim.tag))
+        };
+        self.proved.read(&key_of(&claim.id), proves).unwrap_or(false)
+    }
+
+    pub(crate) fn mark(&self, id: &TokenId) -> Mark {
+        self.generations.mark(key_of(id))
+    }
+
+    pub(crate) fn is_current(&self, id: &TokenId, mark: Mark) -> bool {
+        self.generations.is_current(key_of(id), mark)
+    }
+
+    /// Takes in what a look-up brought that began at `started`, when the generations stood at `mark`; answers with
+    /// what is known now. What was invalidated in between is not remembered.
+    pub(crate) fn fill(
+        &self,
+        id: &TokenId,
+        record: Option<TokenRecord>,
+        started: Moment,
+        mark: Mark,
+    ) -> Option<Found> {
+        let key = key_of(id);
+        let Some(record) = record else {
+            self.remember_unknown(key, started, mark);
+            return None;
+        };
+        let known = Known::new(self.gate, record);
+        let trust = FreshUntil(started + self.config.ttl);
+        Some(self.settle(key, &known, mark, Some(trust)))
+    }
+
+    fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
+        let until = FreshUntil(started + self.config.negative_ttl);
+        let current = || self.generations.is_current(key, mark);
+        for map in [&self.proved, &self.unproved] {
+            map.merge(key, |old| old.filter(|_| !current()).cloned());
+        }
+        self.negatives.merge(Negative::Unknown(key), |_| current().then_some(Absence { until, mark, revision: None }));
+    }
+
+    /// Updates what is remembered of a token with a record: beside its proofs where there are any, else unproved.
+    fn settle(&self, key: u128, known: &Arc<Known>, mark: Mark, trust: Option<FreshUntil>) -> Found {
+        let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
+        let mut settled = fresh.clone();
+        // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
+        let current = || self.generations.is_current(key, mark);
+        self.proved.merge(key, |old| {
+            settled = old?.updated(known, trust);
+            if !current() {
+                return old.cloned();
+            }
+            (!settled.proofs.is_empty()).then(|| settled.clone())
+        });
+        if settled.proofs.is_empty() {
+            self.unproved.merge(key, |old| {
+                settled = old.map_or_else(|| settled.clone(), |old| old.updated(&settled.known, trust));
+                if current() { Some(settled.clone()) } else { old.cloned() }
+            });
+        }
+        Found::of(&settled, mark)
+    }
+
+    /// Notes that a secret was proved against a hash of this record.
+    pub(crate) fn prove(&self, claim: &Claim, found: &Found, hash: &SecretHash) {
+        let key = key_of(&claim.id);
+        // A look-up may have brought a newer record while the hash ran.
+        let latest = self.unproved.read(&key, Entry::clone);
+        self.proved.merge(key, |old| {
+            let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
+            let from_job = Entry { known: Arc::clone(&found.known), proofs: Proofs::default(), trust: believed };
+            let mut entry = match old.or(latest.as_ref()) {
+                Some(newer) if newer.known.record.revision() >= found.known.record.revision() => newer.clone(),
+                _ => from_job,
+            };
+            if old.is_none() {
+                entry.trust = entry.trust.filter(|_| believed.is_some());
+            }
+            entry.proofs.note(&entry.known.record, hash, claim.tag);
+            (!entry.proofs.is_empty()).then_some(entry)
+        });
+        if self.is_proved(&claim.id) {
+            self.unproved.remove(&key);
+        }
+    }
+
+    /// Notes that a slow hash has refuted a secret.
+    pub(crate) fn refute(&self, claim: &Claim, found: &Found, now: Moment) {
+        let absence = Absence {
+            until: FreshUntil(now + self.config.negative_ttl),
+            mark: found.mark,
+            revision: Some(found.known.record.revision()),
+        };
+        self.negatives.merge(Negative::Refuted(key_of(&claim.id), claim.tag), |_| Some(absence));
+    }
+
+    /// Takes in a changed record from whoever changed it: not believed before the store says so too, but no older
+    /// revision is believed after it.
+    pub(crate) fn learn(&self, record: TokenRecord) {
+        let id = record.id();
+        self.distrust(&id);
+        let mark = self.mark(&id);
+        self.settle(key_of(&id), &Known::new(self.gate, record), mark, None);
+    }
+
+    /// Believes nothing of this id that was read before now. Proofs are kept.
+    pub(crate) fn distrust(&self, id: &TokenId) {
+        let key = key_of(id);
+        // First the counter, which outdates look-ups in flight, then what is there: a look-up that fills in between
+        // sees the counter, one that filled before is found.
+        self.generations.advance(key);
+        self.proved.alter(&key, |entry| entry.trust = None);
+        self.unproved.alter(&key, |entry| entry.trust = None);
+        self.negatives.remove(&Negative::Unknown(key));
+    }
+
+    /// Believes nothing of this owner's tokens that was read before now.
+    pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
+        // Whose tokens are being looked up is not known yet: all look-ups in flight are outdated.
+        self.generations.advance_all();
+        let distrust = |entry: &mut Entry| {
+            if entry.known.record.owner() == owner {
+                entry.trust = None;
+            }
+        };
+        self.proved.alter_all(distrust);
+        self.unproved.alter_all(distrust);
+    }
+
+    /// Believes nothing that was read before now.
+    pub(crate) fn distrust_all(&self) {
+        self.generations.advance_all();
+        self.proved.alter_all(|entry| entry.trust = None);
+        self.unproved.alter_all(|entry| entry.trust = None);
+        self.negatives.clear();
+    }
+
+    /// What the record alone says of a claim, apart from secrets that have yet to be hashed.
+    pub(crate) fn judge(&self, claim: &Claim, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Judgement {
+        let record = &found.known.record;
+        if let Err(reason) = record.check_live(now.wall) {
+            return Judgement::Decided(Err(reason.into()));
+        }
+        let live = SecretSlot::ALL.into_iter().filter_map(|slot| Some((slot, record.live_secret(slot, now.wall)?)));
+        let mut candidates = Vec::new();
+        for (slot, hash) in live {
+            if proven == Some(hash) || found.proofs.matches(slot, &claim.tag) {
+                return Judgement::Decided(Ok(Proved { token: found.known.token.clone(), slot }));
+            }
+            // A secret that is proved already is another one; a guess at it needs no hash.
+            if found.proofs.of(slot).is_none() && !hash.rules_out(&claim.id, &claim.secret) {
+                candidates.push(hash.clone());
+            }
+        }
+        if candidates.is_empty() || self.is_refuted(claim, record, now) {
+            return Judgement::Decided(Err(Reason::Mismatch));
+        }
+        Judgement::Prove(candidates)
+    }
+}
+
+/// What can be said of a claim without hashing.
+#[derive(Debug)]
+pub(crate) enum Judgement {
+    Decided(Verdict),
+    /// The claim holds if its secret is that of one of these hashes.
+    Prove(Vec<SecretHash>),
+}
+
+fn random_hasher() -> Result<RandomState, RandomError> {
+    let mut seeds = [0_u8; 32];
+    base62::random_bytes(&mut seeds)?;
+    let mut words = seeds.chunks_exact(8).map(|word| word.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte)));
+    let mut word = || words.next().unwrap_or_default();
+    Ok(RandomState::with_seeds(word(), word(), word(), word()))
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
+    }
+}

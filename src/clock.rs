@@ -1,0 +1,212 @@
+//! Time as an input: wall clock, monotonic clock and timers.
+//!
+//! Expiry is judged by the wall clock, because people write dates; freshness by the monotonic one, because a
+//! stepped wall clock must never make a stale record fresh. Everything that asks for the time asks a [`Clock`],
+//! so tests turn it by hand (`ManualClock` in `test_util`) and no runtime is assumed.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point of wall-clock time, in whole milliseconds since 1970-01-01T00:00:00Z.
+///
+/// Readings before 1970 become 1970, readings after the year 9999 its last millisecond, so every timestamp has an
+/// RFC 3339 form, which is what [`Display`](fmt::Display) prints.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use tower_token_auth::Timestamp;
+///
+/// let noon = Timestamp::from_unix_millis(1_760_000_000_000);
+/// assert_eq!(noon.to_string(), "2025-10-09T08:53:20.000Z");
+/// assert!(noon + Duration::from_secs(1) > noon);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// 9999-12-31T23:59:59.999Z, the last instant RFC 3339 can write.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// `millis` milliseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_millis(millis: u64) -> Self {
+        if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
+    }
+
+    /// `seconds` seconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_seconds(seconds: u64) -> Self {
+        Self::from_unix_millis(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, zero where `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Saturates at [`Timestamp::MAX`].
+    fn add(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self::from_unix_millis(self.0.saturating_add(millis))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(0) + time.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_millis(timestamp.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_millis((*self).into()).fmt(f)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A reading of a clock that never goes back: the time since that clock's own, arbitrary start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(Duration);
+
+impl Monotonic {
+    /// A reading `elapsed` after the clock's start.
+    #[must_use]
+    pub const fn from_start(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+
+    /// The time from `earlier` to `self`, zero where `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Monotonic {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) wall: Timestamp,
+    pub(crate) monotonic: Monotonic,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self { wall: clock.wall(), monotonic: clock.monotonic() }
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self { wall: self.wall + duration, monotonic: self.monotonic + duration }
+    }
+}
+
+/// A timer returned by [`Clock::sleep`]: resolves once, after the asked time.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where the crate learns what time it is.
+///
+/// An implementor *must* never let [`monotonic`](Clock::monotonic) go back and *may* be coarse by up to 10 ms;
+/// timers may be late, never early.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The wall-clock time, by which expiry is judged.
+    fn wall(&self) -> Timestamp;
+
+    /// A monotonic reading, by which freshness is judged.
+    fn monotonic(&self) -> Monotonic;
+
+    /// A future that resolves when `duration` has passed.
+    fn sleep(&self, duration: Duration) -> Sleep;
+}
+
+/// The machine's clocks, with timers that need no async runtime.
+#[derive(Debug, Clone)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic readings start now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
+    fn wall(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.start.elapsed())
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(futures_timer::Delay::new(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_saturate_instead_of_wrapping() {
+        assert_eq!(Timestamp::from_unix_millis(u64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::from_unix_seconds(u64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
+        assert_eq!(Timestamp::from(UNIX_EPOCH - Duration::from_secs(9)).unix_millis(), 0);
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn differences_never_go_below_zero() {
+        let (early, late) = (Timestamp::from_unix_millis(5), Timestamp::from_unix_millis(9));
+        assert_eq!(late.since(early), Duration::from_millis(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+    }
+}

@@ -1,0 +1,273 @@
+//! Bounds and times: what can be set, the defaults, and what cannot work.
+//!
+//! | what | default | why |
+//! |---|---|---|
+//! | [`CacheConfig::ttl`] | 30 s | how long a change made elsewhere can go unseen without a change feed |
+//! | [`CacheConfig::negative_ttl`] | 5 s | long enough to blunt a flood, short enough for a token made elsewhere |
+//! | [`CacheConfig::proved`] | 100,000 | tokens in use at once; only a proved token takes a place |
+//! | [`CacheConfig::unproved`] | 10,000 | records found whose secret nobody has proved yet |
+//! | [`CacheConfig::negatives`] | 10,000 | unknown ids and wrong secrets |
+//! | [`LookupLimits::in_flight`] | 256 | more than a database serves at once, fewer than would drown it |
+//! | [`LookupLimits::refreshes`] | 64 | proved tokens have a budget of their own: a flood of unknown ids cannot starve them |
+//! | [`LookupLimits::waiting`] | 1,024 | a burst after a restart waits; a flood is told 503 |
+//! | [`LookupLimits::timeout`] | 2 s | a client that waits longer has given up |
+//! | [`VerifyLimits::ids`] | 1,024 | ids that wait for a hash worker |
+//! | [`VerifyLimits::per_id`] | 4 | secrets of one id that wait |
+//! | [`VerifyLimits::wait`] | 2 s | as above |
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::base62::RandomError;
+use crate::token::PrefixError;
+
+/// How long and how much a gate remembers.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheConfig {
+    pub(crate) ttl: Duration,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) proved: usize,
+    pub(crate) unproved: usize,
+    pub(crate) negatives: usize,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl CacheConfig {
+    /// How long a record is believed, from the start of its look-up; at most a day. Default 30 s.
+    ///
+    /// With zero every request asks the store (requests that arrive during one look-up share it). Proofs are kept
+    /// all the same: a secret is hashed once, not once a request.
+    #[must_use]
+    pub const fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// How long an unknown id or a wrong secret is remembered; zero for not at all, at most a day. Default 5 s.
+    #[must_use]
+    pub const fn negative_ttl(self, negative_ttl: Duration) -> Self {
+        Self { negative_ttl, ..self }
+    }
+
+    /// How many proved tokens are remembered, at least 1. Default 100,000.
+    #[must_use]
+    pub const fn proved(self, proved: usize) -> Self {
+        Self { proved, ..self }
+    }
+
+    /// How many records are remembered whose secret is not proved, at least 1. Default 10,000.
+    #[must_use]
+    pub const fn unproved(self, unproved: usize) -> Self {
+        Self { unproved, ..self }
+    }
+
+    /// How many unknown ids and wrong secrets are remembered, at least 1. Default 10,000.
+    #[must_use]
+    pub const fn negatives(self, negatives: usize) -> Self {
+        Self { negatives, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        at_least_one("CacheConfig::proved", self.proved)?;
+        at_least_one("CacheConfig::unproved", self.unproved)?;
+        at_least_one("CacheConfig::negatives", self.negatives)?;
+        at_most_a_day("CacheConfig::ttl", self.ttl)?;
+        at_most_a_day("CacheConfig::negative_ttl", self.negative_ttl)
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+            negative_ttl: Duration::from_secs(5),
+            proved: 100_000,
+            unproved: 10_000,
+            negatives: 10_000,
+        }
+    }
+}
+
+/// How much a gate asks of its store at once.
+#[derive(Debug, Clone, Copy)]
+pub struct LookupLimits {
+    pub(crate) in_flight: usize,
+    pub(crate) refreshes: usize,
+    pub(crate) waiting: usize,
+    pub(crate) timeout: Duration,
+}
+
+impl LookupLimits {
+    /// How many look-ups of tokens that are not proved run at once, at least 1. Default 256.
+    #[must_use]
+    pub const fn in_flight(self, in_flight: usize) -> Self {
+        Self { in_flight, ..self }
+    }
+
+    /// How many look-ups of proved tokens run at once, beside the others; at least 1. Default 64.
+    #[must_use]
+    pub const fn refreshes(self, refreshes: usize) -> Self {
+        Self { refreshes, ..self }
+    }
+
+    /// How many look-ups of each kind may wait for their turn. Default 1,024.
+    #[must_use]
+    pub const fn waiting(self, waiting: usize) -> Self {
+        Self { waiting, ..self }
+    }
+
+    /// How long a look-up may take, waiting included; more than zero, at most a day. Default 2 s.
+    #[must_use]
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        at_least_one("LookupLimits::in_flight", self.in_flight)?;
+        at_least_one("LookupLimits::refreshes", self.refreshes)?;
+        more_than_zero("LookupLimits::timeout", self.timeout)?;
+        at_most_a_day("LookupLimits::timeout", self.timeout)
+    }
+}
+
+impl Default for LookupLimits {
+    fn default() -> Self {
+        Self { in_flight: 256, refreshes: 64, waiting: 1_024, timeout: Duration::from_secs(2) }
+    }
+}
+
+/// How much hashing a gate asks for.
+///
+/// One crew of workers hashes for all gates and desks of the process: half the cores, at least 1 and at most 4, each
+/// with a block of memory of its own that it reuses.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifyLimits {
+    pub(crate) ids: usize,
+    pub(crate) per_id: usize,
+    pub(crate) wait: Duration,
+    pub(crate) own_workers: Option<usize>,
+}
+
+impl VerifyLimits {
+    /// How many ids may wait for a worker, at least 1. Default 1,024.
+    #[must_use]
+    pub const fn ids(self, ids: usize) -> Self {
+        Self { ids, ..self }
+    }
+
+    /// How many secrets of one id may wait, at least 1. Default 4.
+    #[must_use]
+    pub const fn per_id(self, per_id: usize) -> Self {
+        Self { per_id, ..self }
+    }
+
+    /// How long a request waits for its hash; more than zero, at most a day. Default 2 s.
+    ///
+    /// The hash is finished all the same, and its answer is there for the next try.
+    #[must_use]
+    pub const fn wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// Gives this gate a crew of its own, of `workers` threads, 1 to 64. Its memory comes on top of the process's.
+    #[must_use]
+    pub const fn own_workers(self, workers: usize) -> Self {
+        Self { own_workers: Some(workers), ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        at_least_one("VerifyLimits::ids", self.ids)?;
+        at_least_one("VerifyLimits::per_id", self.per_id)?;
+        more_than_zero("VerifyLimits::wait", self.wait)?;
+        at_most_a_day("VerifyLimits::wait", self.wait)?;
+        match self.own_workers {
+            Some(workers) if workers > 64 => Err(BuildError::TooManyWorkers),
+            Some(workers) => at_least_one("VerifyLimits::own_workers", workers),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for VerifyLimits {
+    fn default() -> Self {
+        Self { ids: 1_024, per_id: 4, wait: Duration::from_secs(2), own_workers: None }
+    }
+}
+
+fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
+    if value == 0 { Err(BuildError::Zero(option)) } else { Ok(()) }
+}
+
+fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
+    if value.is_zero() { Err(BuildError::Zero(option)) } else { Ok(()) }
+}
+
+fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
+    if value > DAY { Err(BuildError::TooLong(option)) } else { Ok(()) }
+}
+
+/// A configuration that cannot work, with what to change.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The realm cannot stand in a challenge.
+    Realm,
+    /// A prefix is not one.
+    Prefix(PrefixError),
+    /// A prefix is accepted twice.
+    PrefixTwice,
+    /// An option that must be more than zero is zero.
+    Zero(&'static str),
+    /// An option is longer than a day.
+    TooLong(&'static str),
+    /// A gate asks for more than 64 hash workers of its own.
+    TooManyWorkers,
+    /// Recording is required of a sink that cannot fail.
+    AuditCannotFail,
+    /// The operating system has no random bytes for the cache's keys.
+    Random(RandomError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Realm => f.write_str(
+                "the realm can not stand in a challenge; use 1 to 128 printable ASCII characters without \" and \\",
+            ),
+            Self::Prefix(_) => f.write_str(
+                "the token prefix is not one; use 2 to 16 characters of a-z, 0-9 and _, beginning with a letter and not ending with _",
+            ),
+            Self::PrefixTwice => {
+                f.write_str("a token prefix is accepted twice; remove one `accept_prefix`")
+            }
+            Self::Zero(option) => write!(f, "{option} is zero; set it to at least 1"),
+            Self::TooLong(option) => write!(f, "{option} is longer than a day; set it to at most 24 hours"),
+            Self::TooManyWorkers => f.write_str(
+                "VerifyLimits::own_workers is more than 64; set it to about half the number of cores",
+            ),
+            Self::AuditCannotFail => f.write_str(
+                "OnAuditFailure::Refuse needs an audit sink that can fail; this one never tells of a loss, so set another sink or OnAuditFailure::Continue",
+            ),
+            Self::Random(_) => f.write_str(
+                "the operating system has no random bytes for the cache's keys; give the process access to its random source",
+            ),
+        }
+    }
+}
+
+impl StdError for BuildError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Prefix(error) => Some(error),
+            Self::Random(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<RandomError> for BuildError {
+    fn from(error: RandomError) -> Self {
+        Self::Random(error)
+    }
+}

@@ -1,0 +1,350 @@
+//! What a gate decides about a request, and what handlers learn of an admitted token.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::access::Access;
+use crate::clock::Timestamp;
+use crate::id::{Label, OwnerId, TokenId};
+use crate::scope::Scope;
+use crate::token::{Attributes, DeadReason, SecretSlot, TokenRecord};
+
+/// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
+///
+/// The gate puts it into the request's extensions; with the feature `axum` it is also an extractor.
+///
+/// # Example
+/// ```
+/// use tower_token_auth::AuthenticatedToken;
+///
+/// fn whoami<B>(request: &http::Request<B>) -> String {
+///     match request.extensions().get::<AuthenticatedToken>() {
+///         Some(token) => format!("{} of {}", token.label(), token.owner()),
+///         None => "nobody".to_owned(),
+///     }
+/// }
+/// # assert_eq!(whoami(&http::Request::new(())), "nobody");
+/// ```
+#[derive(Clone)]
+pub struct AuthenticatedToken(Arc<Admitted>);
+
+struct Admitted {
+    gate: GateId,
+    id: TokenId,
+    owner: OwnerId,
+    label: Label,
+    scope: Scope,
+    expires_at: Option<Timestamp>,
+    attributes: Attributes,
+}
+
+impl AuthenticatedToken {
+    pub(crate) fn of_record(gate: GateId, record: &TokenRecord) -> Self {
+        Self(Arc::new(Admitted {
+            gate,
+            id: record.id(),
+            owner: record.owner().clone(),
+            label: record.label().clone(),
+            scope: record.scope(),
+            expires_at: record.expires_at(),
+            attributes: record.attributes().clone(),
+        }))
+    }
+
+    /// The token's public id.
+    #[must_use]
+    pub fn id(&self) -> TokenId {
+        self.0.id
+    }
+
+    /// Whose token it is.
+    #[must_use]
+    pub fn owner(&self) -> &OwnerId {
+        &self.0.owner
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn label(&self) -> &Label {
+        &self.0.label
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.0.scope
+    }
+
+    /// The first instant at which it no longer works; `None` for never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// The application's attributes.
+    #[must_use]
+    pub fn attributes(&self) -> &Attributes {
+        &self.0.attributes
+    }
+
+    /// Whether its scope permits an access, for handlers that decide finer than the gate.
+    #[must_use]
+    pub fn permits(&self, access: Access) -> bool {
+        self.0.scope.permits(access)
+    }
+
+    /// Which gate admitted it.
+    pub(crate) fn gate(&self) -> GateId {
+        self.0.gate
+    }
+}
+
+impl fmt::Debug for AuthenticatedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticatedToken")
+            .field("id", &self.0.id)
+            .field("owner", &self.0.owner)
+            .field("label", &self.0.label)
+            .field("scope", &self.0.scope)
+            .field("expires_at", &self.0.expires_at)
+            .field("attributes", &self.0.attributes)
+            .finish()
+    }
+}
+
+/// One gate of this process: all clones of one layer share it. Never 0, which stands for no gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct GateId(u64);
+
+impl GateId {
+    /// For tokens that no gate has admitted, such as those a test makes.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn next() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+/// Why a request was refused, as the audit trail tells it. Clients are told less: see the status table.
+///
+/// The text form ([`as_str`](Self::as_str)) is covered by semantic versioning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No credentials, or those of another scheme.
+    Missing,
+    /// Credentials that break the grammar of RFC 6750 §2.1.
+    Malformed,
+    /// A bearer token that is none of ours, or one of ours with a typing error. The store was not asked.
+    BadFormat,
+    /// The store knows no such token.
+    Unknown,
+    /// The token has expired. Its secret was not checked.
+    Expired,
+    /// The token was revoked. Its secret was not checked.
+    Revoked,
+    /// The token is paused. Its secret was not checked.
+    Paused,
+    /// The token's owner is barred. Its secret was not checked.
+    OwnerBarred,
+    /// The secret is wrong.
+    Mismatch,
+    /// The token is good and its scope does not permit the access.
+    Forbidden,
+    /// No decision could be made; nothing is said about the token.
+    Unavailable(UnavailableCause),
+    /// The desk refused to issue a token.
+    NotIssued(IssueRefusal),
+}
+
+impl Reason {
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::BadFormat => "bad_format",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Paused => "paused",
+            Self::OwnerBarred => "owner_barred",
+            Self::Mismatch => "mismatch",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable(cause) => cause.as_str(),
+            Self::NotIssued(refusal) => refusal.as_str(),
+        }
+    }
+}
+
+impl From<DeadReason> for Reason {
+    fn from(reason: DeadReason) -> Self {
+        match reason {
+            DeadReason::Expired => Self::Expired,
+            DeadReason::Revoked => Self::Revoked,
+            DeadReason::Paused => Self::Paused,
+            DeadReason::OwnerBarred => Self::OwnerBarred,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why no decision could be made. All of these are answered 503 and none is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnavailableCause {
+    /// The store answered with an error.
+    StoreFailed,
+    /// The store panicked.
+    StorePanicked,
+    /// The store did not answer within [`LookupLimits::timeout`](crate::LookupLimits::timeout).
+    StoreTimedOut,
+    /// The store answered with a record for another token, or one that holds no usable hash.
+    RecordUnusable,
+    /// Too many look-ups were in flight or waiting.
+    LookupsBusy,
+    /// Too many hashes were waiting.
+    HashingBusy,
+    /// The hash was not ready within [`VerifyLimits::wait`](crate::VerifyLimits::wait).
+    HashingTimedOut,
+    /// The hasher failed or panicked.
+    HashingFailed,
+    /// The token kept changing while it was being judged.
+    Contended,
+    /// The audit sink refused an event that has to be recorded.
+    AuditFailed,
+    /// A closure of the application panicked.
+    ClosurePanicked,
+}
+
+impl UnavailableCause {
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreFailed => "store_failed",
+            Self::StorePanicked => "store_panicked",
+            Self::StoreTimedOut => "store_timed_out",
+            Self::RecordUnusable => "record_unusable",
+            Self::LookupsBusy => "lookups_busy",
+            Self::HashingBusy => "hashing_busy",
+            Self::HashingTimedOut => "hashing_timed_out",
+            Self::HashingFailed => "hashing_failed",
+            Self::Contended => "contended",
+            Self::AuditFailed => "audit_failed",
+            Self::ClosurePanicked => "closure_panicked",
+        }
+    }
+}
+
+impl fmt::Display for UnavailableCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the desk refuses to issue a token, each with what would be allowed.
+///
+/// The text form ([`as_str`](Self::as_str)) is covered by semantic versioning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IssueRefusal {
+    /// The actor may not create tokens for itself.
+    CreateNotPermitted,
+    /// The actor may not create tokens for others.
+    OnBehalfNotPermitted,
+    /// The policy limits the actor to read-only tokens.
+    ReadOnlyEnforced,
+    /// The token would live longer than the policy allows.
+    LifetimeTooLong,
+    /// The token would do more than the token that asks for it.
+    ExceedsOwnScope,
+    /// The token would live longer than the token that asks for it.
+    ExceedsOwnLifetime,
+    /// The token would be born expired.
+    AlreadyExpired,
+}
+
+impl IssueRefusal {
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateNotPermitted => "create_not_permitted",
+            Self::OnBehalfNotPermitted => "on_behalf_not_permitted",
+            Self::ReadOnlyEnforced => "read_only_enforced",
+            Self::LifetimeTooLong => "lifetime_too_long",
+            Self::ExceedsOwnScope => "exceeds_own_scope",
+            Self::ExceedsOwnLifetime => "exceeds_own_lifetime",
+            Self::AlreadyExpired => "already_expired",
+        }
+    }
+}
+
+impl fmt::Display for IssueRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CreateNotPermitted => "the permission to create tokens is needed",
+            Self::OnBehalfNotPermitted => "the permission to create tokens on behalf of others is needed",
+            Self::ReadOnlyEnforced => "only read-only tokens may be created",
+            Self::LifetimeTooLong => "the token must expire, and sooner",
+            Self::ExceedsOwnScope => "a token can create only tokens of its own scope",
+            Self::ExceedsOwnLifetime => "a token can create only tokens that expire no later than itself",
+            Self::AlreadyExpired => "the expiry must lie in the future",
+        })
+    }
+}
+
+impl StdError for IssueRefusal {}
+
+/// What the authenticator says of a token that has our shape.
+pub(crate) type Verdict = Result<Proved, Reason>;
+
+/// A token whose secret has been proved.
+#[derive(Debug, Clone)]
+pub(crate) struct Proved {
+    pub(crate) token: AuthenticatedToken,
+    pub(crate) slot: SecretSlot,
+}
+
+/// A store could not answer. Opaque: the cause is its [`source`](StdError::source).
+///
+/// The gate answers 503, never 401, and caches nothing.
+///
+/// # Example
+/// ```
+/// use tower_token_auth::StoreError;
+///
+/// let error = StoreError::new("connection refused");
+/// assert_eq!(error.to_string(), "the token store failed");
+/// ```
+#[derive(Debug)]
+pub struct StoreError(Box<dyn StdError + Send + Sync>);
+
+impl StoreError {
+    /// An error with its cause.
+    pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the token store failed")
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}

@@ -1,0 +1,65 @@
+//! The ports without their types: boxed futures, only where I/O is about to happen anyway.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{Change, Cursor, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
+use crate::decision::StoreError;
+use crate::id::TokenId;
+use crate::token::{Revision, TokenRecord};
+
+/// [`TokenStore`], object-safe. The future owns the store, so that nobody who waits for it has to.
+pub(crate) trait ErasedStore: Send + Sync {
+    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, Result<Option<TokenRecord>, StoreError>>;
+}
+
+impl<T: TokenStore + 'static> ErasedStore for T {
+    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, Result<Option<TokenRecord>, StoreError>> {
+        Box::pin(async move { T::find(&self, &id).await })
+    }
+}
+
+/// The part of [`TokenRegistry`] that the desk uses, object-safe.
+pub(crate) trait ErasedRegistry: Send + Sync {
+    fn find<'a>(&'a self, id: &'a TokenId) -> BoxFuture<'a, Result<Option<TokenRecord>, StoreError>>;
+    fn insert(&self, record: TokenRecord) -> BoxFuture<'_, Result<(), InsertError>>;
+    fn update<'a>(
+        &'a self,
+        id: &'a TokenId,
+        expected: Revision,
+        change: Change,
+    ) -> BoxFuture<'a, Result<TokenRecord, UpdateError>>;
+    fn list<'a>(
+        &'a self,
+        filter: &'a TokenFilter,
+        cursor: Option<&'a Cursor>,
+    ) -> BoxFuture<'a, Result<TokenPage, StoreError>>;
+}
+
+impl<T: TokenRegistry> ErasedRegistry for T {
+    fn find<'a>(&'a self, id: &'a TokenId) -> BoxFuture<'a, Result<Option<TokenRecord>, StoreError>> {
+        Box::pin(TokenStore::find(self, id))
+    }
+
+    fn insert(&self, record: TokenRecord) -> BoxFuture<'_, Result<(), InsertError>> {
+        Box::pin(TokenRegistry::insert(self, record))
+    }
+
+    fn update<'a>(
+        &'a self,
+        id: &'a TokenId,
+        expected: Revision,
+        change: Change,
+    ) -> BoxFuture<'a, Result<TokenRecord, UpdateError>> {
+        Box::pin(TokenRegistry::update(self, id, expected, change))
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a TokenFilter,
+        cursor: Option<&'a Cursor>,
+    ) -> BoxFuture<'a, Result<TokenPage, StoreError>> {
+        Box::pin(TokenRegistry::list(self, filter, cursor))
+    }
+}

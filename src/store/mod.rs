@@ -1,0 +1,231 @@
+//! Where tokens are kept: the ports, and a store in memory.
+//!
+//! The gate needs [`TokenStore`], one method. The desk needs [`TokenRegistry`], which also writes. Both are plain
+//! traits with async methods; the crate erases them behind its own doors, so no type parameter spreads.
+
+mod change;
+mod erased;
+mod list;
+mod memory;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+pub use change::{Change, ChangeError};
+pub(crate) use erased::{ErasedRegistry, ErasedStore};
+pub use list::{Cursor, TokenFilter, TokenPage};
+pub use memory::MemoryStore;
+
+use crate::decision::StoreError;
+use crate::id::{OwnerId, TokenId};
+use crate::token::{LastUsed, Revision, TokenRecord};
+
+/// Where the gate finds tokens.
+///
+/// An implementor *must* answer with the record of the asked id or `None`, *must* refuse (with an error) a record it
+/// cannot read, such as one with an unknown scope, and *must* set [`TokenRecord::with_owner_barred`] where it keeps
+/// barred owners. It *may* be slow, fail, hang or panic: the gate bounds all of it, answers 503, and never takes an
+/// error for "no such token".
+///
+/// # Cancellation
+/// The future is dropped when every request that waits for it has gone, or when it takes too long.
+///
+/// # Example
+/// ```
+/// use tower_token_auth::{StoreError, TokenId, TokenRecord, TokenStore};
+///
+/// struct Nobody;
+///
+/// impl TokenStore for Nobody {
+///     async fn find(&self, _: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
+///         Ok(None)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a token store",
+    note = "implement `TokenStore` for it: one method, `async fn find(&self, id: &TokenId)`"
+)]
+pub trait TokenStore: Send + Sync {
+    /// The token of this id, `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer or cannot read what it holds.
+    fn find(&self, id: &TokenId) -> impl Future<Output = Result<Option<TokenRecord>, StoreError>> + Send;
+}
+
+/// A store the desk can write to.
+///
+/// An implementor *must* make each method atomic, and a change visible to [`find`](TokenStore::find) by the time it
+/// returns. Required methods stay as they are; what later versions need comes as a [`Change`] or with a default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a token registry",
+    note = "a gate needs only `TokenStore`; issuing and revoking need `TokenRegistry`"
+)]
+pub trait TokenRegistry: TokenStore {
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`InsertError::Taken`] when a record of this id is there already, which stays as it is.
+    fn insert(&self, record: TokenRecord) -> impl Future<Output = Result<(), InsertError>> + Send;
+
+    /// Changes a record if it still has the expected revision (compare and set), and answers with the new record.
+    /// [`Change::apply`] does the changing, so that an implementor needs no case for each kind.
+    ///
+    /// # Errors
+    /// [`UpdateError::Missing`] and [`UpdateError::Conflict`] when there is no such record, or another revision;
+    /// [`UpdateError::Rejected`] when the record does not allow the change.
+    fn update(
+        &self,
+        id: &TokenId,
+        expected: Revision,
+        change: Change,
+    ) -> impl Future<Output = Result<TokenRecord, UpdateError>> + Send;
+
+    /// The records that a filter lets through, a page at a time, in a stable order; `cursor` continues a listing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer, cannot read what it holds, or does not know the cursor.
+    fn list(
+        &self,
+        filter: &TokenFilter,
+        cursor: Option<&Cursor>,
+    ) -> impl Future<Output = Result<TokenPage, StoreError>> + Send;
+
+    /// Notes when tokens were last used. Unknown ids are skipped, an older use never replaces a newer one, and no
+    /// revision changes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot write.
+    fn touch(&self, uses: &[(TokenId, LastUsed)]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Bars an owner: all their tokens stop working. Barring twice changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot write.
+    fn bar_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Lifts the bar: the owner's tokens work again as far as they would. Lifting none changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot write.
+    fn lift_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl<T: TokenStore> TokenStore for Arc<T> {
+    fn find(&self, id: &TokenId) -> impl Future<Output = Result<Option<TokenRecord>, StoreError>> + Send {
+        T::find(self, id)
+    }
+}
+
+impl<T: TokenRegistry> TokenRegistry for Arc<T> {
+    fn insert(&self, record: TokenRecord) -> impl Future<Output = Result<(), InsertError>> + Send {
+        T::insert(self, record)
+    }
+
+    fn update(
+        &self,
+        id: &TokenId,
+        expected: Revision,
+        change: Change,
+    ) -> impl Future<Output = Result<TokenRecord, UpdateError>> + Send {
+        T::update(self, id, expected, change)
+    }
+
+    fn list(
+        &self,
+        filter: &TokenFilter,
+        cursor: Option<&Cursor>,
+    ) -> impl Future<Output = Result<TokenPage, StoreError>> + Send {
+        T::list(self, filter, cursor)
+    }
+
+    fn touch(&self, uses: &[(TokenId, LastUsed)]) -> impl Future<Output = Result<(), StoreError>> + Send {
+        T::touch(self, uses)
+    }
+
+    fn bar_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        T::bar_owner(self, owner)
+    }
+
+    fn lift_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send {
+        T::lift_owner(self, owner)
+    }
+}
+
+/// Why a record was not added.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// A record of this id is there already.
+    Taken,
+    /// The store could not write.
+    Store(StoreError),
+}
+
+impl fmt::Display for InsertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Taken => "a token of this id exists already",
+            Self::Store(_) => "the token could not be stored",
+        })
+    }
+}
+
+impl StdError for InsertError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Taken => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
+impl From<StoreError> for InsertError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Why a record was not changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// There is no such record.
+    Missing,
+    /// The record has another revision: somebody else changed it in between.
+    Conflict,
+    /// The record does not allow the change.
+    Rejected(ChangeError),
+    /// The store could not write.
+    Store(StoreError),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "there is no such token",
+            Self::Conflict => "the token was changed by somebody else at the same time",
+            Self::Rejected(_) => "the token does not allow the change",
+            Self::Store(_) => "the change could not be stored",
+        })
+    }
+}
+
+impl StdError for UpdateError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Missing | Self::Conflict => None,
+            Self::Rejected(error) => Some(error),
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
+impl From<StoreError> for UpdateError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,15 @@
+//! A token in its two forms: the plaintext its holder has, the record a store keeps.
+//!
+//! They are two types on purpose: what is stored can be shown and copied, what is shown once can not.
+
+mod attributes;
+mod created_by;
+mod plaintext;
+mod record;
+
+pub use attributes::{AttributeError, Attributes};
+pub use created_by::{CreatedBy, CreatedByError};
+pub(crate) use plaintext::{ParsedToken, ShapeError};
+pub use plaintext::{PlaintextToken, Prefix, PrefixError};
+pub use record::{LastUsed, RetiringSecret, Revision, TokenRecord, TokenState, TokenStateError};
+pub(crate) use record::{DeadReason, SecretSlot};
