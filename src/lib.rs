@@ -30,12 +30,17 @@ mod verify;
 pub use access::Access;
 pub use actor::{Actor, Permissions};
 pub use audit::{Action, AuditError, AuditEvent, AuditSink, FanOut, NoAudit, OnAuditFailure, Outcome, TracingSink};
+#[cfg(feature = "axum")]
+pub use axum::MissingLayer;
 pub use base62::RandomError;
 pub use clock::{Clock, Monotonic, Sleep, SystemClock, Timestamp};
 pub use config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, UnavailableCause};
 pub use hash::{Argon2Cost, Argon2Hasher, HashCost, HashError, Scratch, SecretHasher, Sha256Hasher};
 pub use id::{IdError, Label, OwnerId, TokenId};
+pub use middleware::{
+    OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TokenAuth, TokenAuthBuilder, TokenAuthLayer,
+};
 pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};

@@ -3,8 +3,6 @@
 use std::fmt;
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
-use std::fmt;
-
 use argon2::{Algorithm, Argon2, AssociatedData, Block, KeyId, Params, Version};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;

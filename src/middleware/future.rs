@@ -1,0 +1,146 @@
+//! The future of a response: refused, decided, or waiting to be.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+use tower::util::Oneshot;
+
+use super::body::ResponseBody;
+use super::gate::{Gate, Presented, Reception, Waiting};
+use crate::access::Access;
+use crate::decision::Verdict;
+
+pin_project! {
+    /// The future of [`TokenAuth`](crate::TokenAuth).
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for its verdict, it takes nobody with it: others who wait for the same look-up or hash
+    /// get their answer, and a hash that has begun is finished and remembered.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Inner { #[pin] future: S::Future },
+        Refused { response: Option<Response<Bytes>> },
+        Waiting { verdict: BoxFuture<'static, Verdict>, pending: Option<Pending<S, B>> },
+        Admitted { #[pin] future: Oneshot<S, Request<B>> },
+    }
+}
+
+struct Pending<S, B> {
+    gate: Arc<Gate>,
+    required: Option<Access>,
+    presented: Presented,
+    request: Request<B>,
+    service: S,
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) const fn inner(future: S::Future) -> Self {
+        Self { state: State::Inner { future } }
+    }
+
+    pub(super) const fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
+    }
+
+    pub(super) fn waiting(
+        waiting: Waiting,
+        gate: Arc<Gate>,
+        required: Option<Access>,
+        request: Request<B>,
+        service: S,
+    ) -> Self {
+        let (verdict, presented) = waiting.into_parts();
+        let pending = Some(Pending { gate, required, presented, request, service });
+        Self { state: State::Waiting { verdict, pending } }
+    }
+}
+
+impl<S, B> Pending<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn conclude(self, verdict: Verdict) -> State<S, B> {
+        let (mut head, body) = self.request.into_parts();
+        match self.gate.resume(&mut head, self.required, verdict, self.presented) {
+            Reception::Refused(response) => State::Refused { response: Some(response) },
+            // A verdict is final: a gate that has one does not wait again.
+            Reception::Onward | Reception::Waiting(_) => {
+                State::Admitted { future: Oneshot::new(self.service, Request::from_parts(head, body)) }
+            }
+        }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Output = Result<Response<ResponseBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                Projected::Inner { future } => return future.poll(cx).map_ok(wrap),
+                Projected::Admitted { future } => return future.poll(cx).map_ok(wrap),
+                Projected::Refused { response } => match response.take() {
+                    Some(response) => return Poll::Ready(Ok(response.map(ResponseBody::refusal))),
+                    // Polled after its end, which a caller must not do.
+                    None => return Poll::Pending,
+                },
+                Projected::Waiting { verdict, pending } => {
+                    let verdict = ready!(verdict.as_mut().poll(cx));
+                    match pending.take() {
+                        Some(pending) => pending.conclude(verdict),
+                        None => return Poll::Pending,
+                    }
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+fn wrap<R>(response: Response<R>) -> Response<ResponseBody<R>> {
+    response.map(ResponseBody::inner)
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Inner { .. } => "Inner",
+            State::Refused { .. } => "Refused",
+            State::Waiting { .. } => "Waiting",
+            State::Admitted { .. } => "Admitted",
+        };
+        write!(f, "ResponseFuture({state})")
+    }
+}

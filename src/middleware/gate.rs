@@ -1,0 +1,301 @@
+//! The gate: from a request's head to a decision, recorded once.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderValue, Response};
+
+use super::builder::{OnForeign, OnMissing};
+use super::refusal::{Refusal, Row};
+use super::render::Render;
+use crate::access::{self, Access, Demand};
+use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, RequestFacts, Subject};
+use crate::authenticator::{Attempt, Authenticator};
+use crate::bearer::{self, Credentials};
+use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verdict};
+use crate::id::TokenId;
+use crate::request::RequestHead;
+use crate::token::{ParsedToken, Prefix, ShapeError};
+
+type Ask<T> = Option<Arc<dyn Fn(&RequestHead<'_>) -> Option<T> + Send + Sync>>;
+
+/// The application's closures.
+#[derive(Clone, Default)]
+pub(super) struct Closures {
+    pub(super) access: Ask<Access>,
+    pub(super) client_address: Ask<IpAddr>,
+    pub(super) route: Ask<String>,
+    pub(super) request_id: Ask<String>,
+}
+
+/// All that clones of a layer share.
+pub(super) struct Gate {
+    pub(super) authenticator: Authenticator,
+    pub(super) prefixes: Vec<Prefix>,
+    pub(super) render: Render,
+    pub(super) recorder: Recorder,
+    pub(super) on_audit_failure: OnAuditFailure,
+    pub(super) on_missing: OnMissing,
+    pub(super) on_foreign: OnForeign,
+    pub(super) closures: Closures,
+    pub(super) keep_authorization: bool,
+}
+
+/// What becomes of a request.
+pub(super) enum Reception {
+    /// It goes on to the inner service.
+    Onward,
+    Refused(Response<Bytes>),
+    /// The store or the hash has to be asked first.
+    Waiting(Waiting),
+}
+
+/// A request that waits for its verdict, apart from its head and body.
+pub(super) struct Waiting {
+    verdict: BoxFuture<'static, Verdict>,
+    presented: Presented,
+}
+
+/// A token of our shape, taken out of its request.
+pub(super) struct Presented {
+    id: TokenId,
+    header: Option<HeaderValue>,
+}
+
+/// Marks a request that a gate has let through without a token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed(GateId);
+
+/// What a look at the credentials says.
+enum Sighting {
+    Token(ParsedToken),
+    /// Passed on, for the reason it would have been refused.
+    Pass(Reason),
+    Refuse(Row, Reason),
+}
+
+impl Gate {
+    /// Decides what can be decided at once.
+    pub(super) fn receive(&self, request: &mut Parts, required: Option<Access>) -> Reception {
+        if let Some(token) = self.admitted_before(request) {
+            return self.judge_again(request, required, &token);
+        }
+        if self.passed_before(request) {
+            return Reception::Onward;
+        }
+        match self.sight(request) {
+            Sighting::Token(token) => self.present(request, required, token),
+            Sighting::Pass(reason) => self.pass(request, reason),
+            Sighting::Refuse(row, reason) => {
+                // No event, no closure and no renderer is to see what was presented.
+                request.headers.remove(AUTHORIZATION);
+                Reception::Refused(self.refuse(request, row, reason, Subject::Nobody, None))
+            }
+        }
+    }
+
+    fn sight(&self, request: &Parts) -> Sighting {
+        let lines = request.headers.get_all(AUTHORIZATION).into_iter().map(HeaderValue::as_bytes);
+        match bearer::parse(lines) {
+            Credentials::Missing if self.on_missing == OnMissing::Pass => Sighting::Pass(Reason::Missing),
+            Credentials::Missing => Sighting::Refuse(Row::Missing, Reason::Missing),
+            Credentials::OtherScheme if self.on_foreign == OnForeign::Pass => Sighting::Pass(Reason::Missing),
+            Credentials::OtherScheme => Sighting::Refuse(Row::OtherScheme, Reason::Missing),
+            Credentials::Malformed => Sighting::Refuse(Row::Malformed, Reason::Malformed),
+            Credentials::Bearer(text) => match ParsedToken::parse(text, &self.prefixes) {
+                Ok(token) => Sighting::Token(token),
+                Err(ShapeError::Foreign) if self.on_foreign == OnForeign::Pass => Sighting::Pass(Reason::BadFormat),
+                Err(_) => Sighting::Refuse(Row::InvalidToken, Reason::BadFormat),
+            },
+        }
+    }
+
+    fn present(&self, request: &mut Parts, required: Option<Access>, token: ParsedToken) -> Reception {
+        let presented = Presented { id: token.id, header: request.headers.remove(AUTHORIZATION) };
+        match self.authenticator.authenticate(token) {
+            Attempt::Pending(verdict) => Reception::Waiting(Waiting { verdict, presented }),
+            Attempt::Decided(verdict) => self.conclude(request, required, verdict, presented),
+        }
+    }
+
+    /// Decides a request that waited.
+    pub(super) fn resume(
+        &self,
+        request: &mut Parts,
+        required: Option<Access>,
+        verdict: Verdict,
+        waiting: Presented,
+    ) -> Reception {
+        self.conclude(request, required, verdict, waiting)
+    }
+
+    fn conclude(
+        &self,
+        request: &mut Parts,
+        required: Option<Access>,
+        verdict: Verdict,
+        presented: Presented,
+    ) -> Reception {
+        let token = match verdict {
+            Ok(proved) => proved.token,
+            Err(reason) => {
+                let claimed = Subject::Claimed(presented.id);
+                return Reception::Refused(self.refuse(request, Row::of(reason), reason, claimed, None));
+            }
+        };
+        let demand = match self.permit(request, required, &token) {
+            Ok(demand) => demand,
+            Err(response) => return Reception::Refused(response),
+        };
+        let event = |request| self.event(Outcome::Allowed, None, Subject::Proved(&token), Some(demand.access), request);
+        let recorded = self.recorder.record(Outcome::Allowed, || event(&*request));
+        if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
+            return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
+        }
+        self.admit(request, token, presented.header);
+        Reception::Onward
+    }
+
+    fn admit(&self, request: &mut Parts, token: AuthenticatedToken, header: Option<HeaderValue>) {
+        access::strip_h2c(&mut request.headers);
+        if let Some(mut header) = header.filter(|_| self.keep_authorization) {
+            header.set_sensitive(true);
+            request.headers.insert(AUTHORIZATION, header);
+        }
+        request.extensions.insert(token);
+    }
+
+    /// The demand of a request that `token` may make, or its refusal.
+    fn permit(
+        &self,
+        request: &Parts,
+        required: Option<Access>,
+        token: &AuthenticatedToken,
+    ) -> Result<Demand, Response<Bytes>> {
+        let subject = Subject::Proved(token);
+        let classified = match &self.closures.access {
+            Some(classify) if required.is_none() => {
+                catch_unwind(AssertUnwindSafe(|| classify(&RequestHead::of(request)))).map_err(|_| {
+                    let reason = Reason::Unavailable(UnavailableCause::ClosurePanicked);
+                    self.refuse(request, Row::Unavailable, reason, subject.clone(), None)
+                })?
+            }
+            _ => None,
+        };
+        let demand = Demand::judge(&request.method, &request.headers, required, classified);
+        if token.permits(demand.access) {
+            return Ok(demand);
+        }
+        Err(self.refuse(request, Row::Forbidden(demand.cause), Reason::Forbidden, subject, Some(demand.access)))
+    }
+
+    fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
+        let token = request.extensions.get::<AuthenticatedToken>()?;
+        (token.gate() == self.authenticator.gate()).then(|| token.clone())
+    }
+
+    fn passed_before(&self, request: &Parts) -> bool {
+        request.extensions.get::<Passed>().is_some_and(|passed| passed.0 == self.authenticator.gate())
+    }
+
+    /// The same gate met again: it can only tighten, and writes an event only where it does.
+    fn judge_again(&self, request: &mut Parts, required: Option<Access>, token: &AuthenticatedToken) -> Reception {
+        // Kept for the inner service, it is still nothing a closure may see.
+        let header = request.headers.remove(AUTHORIZATION);
+        let permitted = self.permit(request, required, token);
+        if let Some(header) = header {
+            request.headers.insert(AUTHORIZATION, header);
+        }
+        permitted.map_or_else(Reception::Refused, |_| Reception::Onward)
+    }
+
+    fn pass(&self, request: &mut Parts, reason: Reason) -> Reception {
+        let header = request.headers.remove(AUTHORIZATION);
+        let event = |request| self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, request);
+        let recorded = self.recorder.record(Outcome::Passed, || event(&*request));
+        if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
+            return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
+        }
+        if let Some(mut header) = header {
+            header.set_sensitive(true);
+            request.headers.insert(AUTHORIZATION, header);
+        }
+        request.extensions.insert(Passed(self.authenticator.gate()));
+        Reception::Onward
+    }
+
+    fn refuse(
+        &self,
+        request: &Parts,
+        row: Row,
+        reason: Reason,
+        subject: Subject<'_>,
+        access: Option<Access>,
+    ) -> Response<Bytes> {
+        let outcome = match reason {
+            Reason::Unavailable(_) => Outcome::Unavailable,
+            _ => Outcome::Refused,
+        };
+        // Refused either way: a loss is logged by the recorder and changes nothing here.
+        let _recorded = self.recorder.record(outcome, || self.event(outcome, Some(reason), subject, access, request));
+        self.render.render(&Refusal::new(row), request)
+    }
+
+    fn event<'a>(
+        &self,
+        outcome: Outcome,
+        reason: Option<Reason>,
+        subject: Subject<'a>,
+        access: Option<Access>,
+        request: &'a Parts,
+    ) -> AuditEvent<'a> {
+        AuditEvent {
+            at: self.authenticator.clock().wall(),
+            action: Action::Authenticate,
+            outcome,
+            reason,
+            subject,
+            access,
+            request: Some(self.closures.facts(request)),
+            actor: None,
+        }
+    }
+}
+
+impl Closures {
+    fn facts<'a>(&self, request: &'a Parts) -> RequestFacts<'a> {
+        let head = RequestHead::of(request);
+        let user_agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+        let facts = RequestFacts::new(request.method.as_str(), request.uri.path(), user_agent)
+            .with_route(ask(&self.route, &head))
+            .with_request_id(ask(&self.request_id, &head));
+        RequestFacts { client_address: ask(&self.client_address, &head), ..facts }
+    }
+}
+
+/// Asks a closure; one that panics has nothing to say, and is told of.
+fn ask<T>(closure: &Ask<T>, head: &RequestHead<'_>) -> Option<T> {
+    let answer = catch_unwind(AssertUnwindSafe(|| closure.as_ref()?(head)));
+    answer.unwrap_or_else(|_| {
+        tracing::error!("a closure that describes requests for the audit trail panicked");
+        None
+    })
+}
+
+impl Waiting {
+    pub(super) fn into_parts(self) -> (BoxFuture<'static, Verdict>, Presented) {
+        (self.verdict, self.presented)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("prefixes", &self.prefixes).field("render", &self.render).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! The layer: what an application puts before its service.
+
+use std::sync::Arc;
+
+use tower_layer::Layer;
+
+use super::builder::TokenAuthBuilder;
+use super::gate::Gate;
+use super::service::TokenAuth;
+use crate::access::Access;
+use crate::authenticator::AuthHandle;
+use crate::config::VerifyLimits;
+use crate::hash::SecretHasher;
+use crate::issue::{DeskParts, PolicyProvider, TokenIssuer};
+use crate::store::{TokenRegistry, TokenStore};
+
+/// Guards a tower HTTP service with API tokens.
+///
+/// A clone, and every [`layer`](Layer::layer) call, is the same gate: one cache, one audit trail, one set of limits.
+///
+/// # Example
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_token_auth::{Actor, IssuePolicy, MemoryStore, NewToken, Scope, TokenAuthLayer};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let auth = TokenAuthLayer::new(store.clone());
+/// let desk = auth.issuer(store, IssuePolicy::default());
+/// let first = desk.issue(&Actor::system("bootstrap"), NewToken::new("ops", "first token", Scope::ReadWrite)).await?;
+/// println!("shown once: {}", first.plaintext().expose());
+/// let app: Router = Router::new().route("/issues", get(|| async { "[]" })).route_layer(auth);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct TokenAuthLayer {
+    gate: Arc<Gate>,
+    desk: Arc<DeskDefaults>,
+    required: Option<Access>,
+}
+
+/// What the gate's own desk shares with it.
+pub(super) struct DeskDefaults {
+    pub(super) hasher: Arc<dyn SecretHasher>,
+    pub(super) limits: VerifyLimits,
+}
+
+impl std::fmt::Debug for DeskDefaults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeskDefaults").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl TokenAuthLayer {
+    /// A gate over a store, with the defaults: argon2id, prefix `tta`, audit to `tracing`.
+    ///
+    /// # Panics
+    /// When the operating system has no random bytes; [`builder`](Self::builder) returns that as an error.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the defaults are valid; without randomness no process can guard anything")]
+    pub fn new(store: impl TokenStore + 'static) -> Self {
+        Self::builder(store).build().expect("the operating system's random source failed")
+    }
+
+    /// A gate over a store, to be configured.
+    #[must_use]
+    pub fn builder(store: impl TokenStore + 'static) -> TokenAuthBuilder {
+        TokenAuthBuilder::new(Arc::new(store))
+    }
+
+    pub(super) fn of(gate: Gate, desk: DeskDefaults) -> Self {
+        Self { gate: Arc::new(gate), desk: Arc::new(desk), required: None }
+    }
+
+    /// The same gate, declaring what the requests it sees do: for routes whose method says something else, such as a
+    /// search by POST ([`Access::Read`]) or a GET that acts ([`Access::Write`]).
+    ///
+    /// Under an outer layer of the same gate this can only tighten. To loosen a route, guard it in a router of its own
+    /// and `merge` the two.
+    #[must_use]
+    pub fn requiring(&self, access: Access) -> Self {
+        Self { required: Some(access), ..self.clone() }
+    }
+
+    /// A desk that issues and revokes tokens for this gate: same prefix, hasher, clock and audit sink, and this gate
+    /// obeys its changes at once.
+    pub fn issuer(
+        &self,
+        registry: impl TokenRegistry + 'static,
+        policy: impl PolicyProvider + 'static,
+    ) -> TokenIssuer {
+        let authenticator = &self.gate.authenticator;
+        TokenIssuer::assemble(DeskParts {
+            registry: Arc::new(registry),
+            policy: Arc::new(policy),
+            prefix: self.gate.prefixes.first().cloned().unwrap_or_default(),
+            hasher: Arc::clone(&self.desk.hasher),
+            crew: Arc::clone(authenticator.crew()),
+            limits: self.desk.limits,
+            clock: Arc::clone(authenticator.clock()),
+            recorder: self.gate.recorder.clone(),
+            on_audit_failure: self.gate.on_audit_failure,
+            gate: Some(authenticator.clone()),
+        })
+    }
+
+    /// A handle to tell the gate of changes that were made past its desk.
+    #[must_use]
+    pub fn handle(&self) -> AuthHandle {
+        self.gate.authenticator.handle()
+    }
+}
+
+impl<S> Layer<S> for TokenAuthLayer {
+    type Service = TokenAuth<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TokenAuth::new(inner, Arc::clone(&self.gate), self.required)
+    }
+}
