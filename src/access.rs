@@ -166,7 +166,8 @@ mod tests {
         for method in ["GET", "HEAD", "OPTIONS"] {
             assert_eq!(Access::of_method(&method.parse().unwrap()), Access::Read, "{method}");
         }
-        for method in ["get", "Get", "POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "QUERY", "PROPFIND", "GETS"] {
+        for method in ["get", "Get", "POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "QUERY", "PROPFIND", "GETS"]
+        {
             assert_eq!(Access::of_method(&method.parse().unwrap()), Access::Write, "{method}");
         }
     }
@@ -201,10 +202,7 @@ mod tests {
                 assert_eq!(demand("POST", &[(name, value)], None).access, Access::Write, "{name}: {value}");
             }
         }
-        assert_eq!(
-            demand("GET", &[("x-http-method", "GET"), ("x-http-method", "PUT")], None).access,
-            Access::Write
-        );
+        assert_eq!(demand("GET", &[("x-http-method", "GET"), ("x-http-method", "PUT")], None).access, Access::Write);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Who acts at the desk, and what they may do there.
 
+use crate::clock::Timestamp;
 use crate::decision::AuthenticatedToken;
 use crate::id::{Label, OwnerId};
 use crate::scope::Scope;
-use crate::clock::Timestamp;
 use crate::text::TextError;
 use crate::token::CreatedBy;
 

@@ -126,10 +126,20 @@ mod tests {
 
     #[test]
     fn a_bearer_that_breaks_the_grammar_is_malformed() {
-        for line in
-            ["Bearer", "Bearer ", "Bearer\ta", "Bearer \ta", "Bearer a b", "Bearer a\tb", "Bearer =", "Bearer a=b",
-             "Bearer a,b", "Bearer \"a\"", "Bearer é", "Bearer a\0"]
-        {
+        for line in [
+            "Bearer",
+            "Bearer ",
+            "Bearer\ta",
+            "Bearer \ta",
+            "Bearer a b",
+            "Bearer a\tb",
+            "Bearer =",
+            "Bearer a=b",
+            "Bearer a,b",
+            "Bearer \"a\"",
+            "Bearer é",
+            "Bearer a\0",
+        ] {
             assert_eq!(one(line), Credentials::Malformed, "{line:?}");
         }
     }

@@ -1,4 +1,55 @@
 //! API tokens for any tower HTTP service: bearer authentication, scopes, caching, audit and issuing.
+//!
+//! Two halves over one store. The **gate**, [`TokenAuthLayer`], takes `Authorization: Bearer` from each request, finds
+//! the token through a [`TokenStore`] with a cache in front, refuses what its [`Scope`] does not permit, and tells an
+//! [`AuditSink`] what it decided. The **desk**, [`TokenIssuer`], issues and revokes tokens under an [`IssuePolicy`].
+//!
+//! ```text
+//! request ─► bearer ─► shape ─► look-up ─► state ─► proof ─► access ≤ scope ─► audit ─► inner service
+//!            RFC 6750  no I/O   cache,     expired  MAC, or  read / write      one      (AuthenticatedToken
+//!                               store      revoked  hash                       event     in the extensions)
+//! ```
+//!
+//! # Example
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_token_auth::{Actor, AuthenticatedToken, IssuePolicy, MemoryStore, NewToken, Scope, TokenAuthLayer};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let auth = TokenAuthLayer::new(store.clone());
+//! let desk = auth.issuer(store, IssuePolicy::default());
+//!
+//! let export = NewToken::new("alice", "nightly export", Scope::ReadOnly);
+//! let issued = desk.issue(&Actor::system("bootstrap"), export).await?;
+//! println!("shown once: {}", issued.plaintext().expose());
+//!
+//! let whoami = |token: AuthenticatedToken| async move { format!("{} of {}", token.label(), token.owner()) };
+//! let app: Router = Router::new().route("/whoami", get(whoami)).route_layer(auth);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What clients are told
+//! Bodies are problem details (RFC 9457) whose `type` leads here. All refusals say `Cache-Control: no-store` and
+//! `Vary: Authorization`.
+//!
+//! | problem | status | challenge | gRPC, where [opted in](TokenAuthBuilder::grpc) |
+//! |---|---|---|---|
+//! | <a id="missing"></a>`missing`: no credentials, or those of another scheme | 401 | `Bearer realm="…"` | 16 |
+//! | <a id="malformed"></a>`malformed`: two `Authorization` lines, or one that breaks RFC 6750 §2.1 | 400 | `…, error="invalid_request"` | 16 |
+//! | <a id="invalid-token"></a>`invalid-token`: mistyped, unknown, expired, revoked, paused or a wrong secret; which of them is not told | 401 | `…, error="invalid_token"` | 16 |
+//! | <a id="insufficient-scope"></a>`insufficient-scope`: a read-only token, and the request writes | 403 | `…, error="insufficient_scope", scope="read-write"` | 7 |
+//! | <a id="unavailable"></a>`unavailable`: the store failed, or a bound was reached | 503 and `Retry-After` | none | 14 |
+//!
+//! # Read or write
+//! GET, HEAD and OPTIONS read, everything else writes, and so does a request that asks to change the protocol
+//! (`Upgrade`, CONNECT). A method-override header can only raise. Where a method says the wrong thing, declare what the
+//! route does: [`TokenAuthLayer::requiring`], [`TokenAuthBuilder::access`].
+//!
+//! # Cost
+//! A proved token whose record is fresh is decided without a store call, a hash, an await or a boxed future. Once in a
+//! TTL it costs one look-up, and once in a process one hash: see [`Argon2Hasher`] and [`Sha256Hasher`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
@@ -30,6 +81,7 @@ mod verify;
 pub use access::Access;
 pub use actor::{Actor, Permissions};
 pub use audit::{Action, AuditError, AuditEvent, AuditSink, FanOut, NoAudit, OnAuditFailure, Outcome, TracingSink};
+pub use authenticator::AuthHandle;
 #[cfg(feature = "axum")]
 pub use axum::MissingLayer;
 pub use base62::RandomError;
@@ -38,8 +90,13 @@ pub use config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, UnavailableCause};
 pub use hash::{Argon2Cost, Argon2Hasher, HashCost, HashError, Scratch, SecretHasher, Sha256Hasher};
 pub use id::{IdError, Label, OwnerId, TokenId};
+pub use issue::{
+    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, NewToken, PolicyProvider, RevokeError, SummaryPage,
+    TokenIssuer, TokenIssuerBuilder, TokenSummary,
+};
 pub use middleware::{
-    OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TokenAuth, TokenAuthBuilder, TokenAuthLayer,
+    OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TokenAuth, TokenAuthBuilder,
+    TokenAuthLayer,
 };
 pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
@@ -53,3 +110,8 @@ pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,
     RetiringSecret, Revision, TokenRecord, TokenState, TokenStateError,
 };
+
+/// README.md's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

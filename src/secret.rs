@@ -207,10 +207,22 @@ mod tests {
     #[test]
     fn text_that_is_no_hash_is_refused() {
         let long = format!("$a${}", "x".repeat(SecretHash::MAX_LEN));
-        for wrong in
-            ["", "plain", "$", "$$x", "$tta$", "$tta$1234", "$tta$1234567G$a$b", "$tta$12345678", "$tta$1A345678$a$b",
-             "$tta$12345678$tta$12345678$a", "$a$\n", "$a$ü", "$tta$1234567é$a", &long]
-        {
+        for wrong in [
+            "",
+            "plain",
+            "$",
+            "$$x",
+            "$tta$",
+            "$tta$1234",
+            "$tta$1234567G$a$b",
+            "$tta$12345678",
+            "$tta$1A345678$a$b",
+            "$tta$12345678$tta$12345678$a",
+            "$a$\n",
+            "$a$ü",
+            "$tta$1234567é$a",
+            &long,
+        ] {
             assert_eq!(SecretHash::parse(wrong), Err(SecretHashError(())), "{wrong:?}");
         }
     }

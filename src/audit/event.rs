@@ -93,7 +93,12 @@ pub(crate) enum Subject<'a> {
     Claimed(TokenId),
     Proved(&'a AuthenticatedToken),
     /// A token at the desk: nothing is claimed or proved there.
-    Handled { id: Option<TokenId>, owner: Option<&'a OwnerId>, label: Option<&'a Label>, scope: Option<Scope> },
+    Handled {
+        id: Option<TokenId>,
+        owner: Option<&'a OwnerId>,
+        label: Option<&'a Label>,
+        scope: Option<Scope>,
+    },
 }
 
 /// What an event says of a request, already capped and cleaned.

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use bounded::Bounded;
-pub(crate) use entry::{Found, Known};
 use entry::{Entry, FreshUntil};
+pub(crate) use entry::{Found, Known};
 use generations::Generations;
 pub(crate) use generations::Mark;
 pub(crate) use proof::Tag;
@@ -143,9 +143,7 @@ impl Cache {
 
     fn recall_absence(&self, negative: &Negative, key: u128, revision: Option<Revision>, now: Moment) -> bool {
         let holds = |absence: &Absence| {
-            absence.until.holds(now)
-                && absence.revision == revision
-                && self.generations.is_current(key, absence.mark)
+            absence.until.holds(now) && absence.revision == revision && self.generations.is_current(key, absence.mark)
         };
         self.negatives.read(negative, holds).unwrap_or(false)
     }
@@ -160,9 +158,7 @@ impl Cache {
         let proves = |entry: &Entry| {
             let mut probe = Proofs::default();
             probe.note(&entry.known.record, hash, claim.tag);
-            SecretSlot::ALL
-                .into_iter()
-                .any(|slot| probe.of(slot).is_some() && entry.proofs.matches(slot, &claim.tag))
+            SecretSlot::ALL.into_iter().any(|slot| probe.of(slot).is_some() && entry.proofs.matches(slot, &claim.tag))
         };
         self.proved.read(&key_of(&claim.id), proves).unwrap_or(false)
     }
@@ -177,13 +173,7 @@ impl Cache {
 
     /// Takes in what a look-up brought that began at `started`, when the generations stood at `mark`; answers with
     /// what is known now. What was invalidated in between is not remembered.
-    pub(crate) fn fill(
-        &self,
-        id: &TokenId,
-        record: Option<TokenRecord>,
-        started: Moment,
-        mark: Mark,
-    ) -> Option<Found> {
+    pub(crate) fn fill(&self, id: &TokenId, record: Option<TokenRecord>, started: Moment, mark: Mark) -> Option<Found> {
         let key = key_of(id);
         let Some(record) = record else {
             self.remember_unknown(key, started, mark);

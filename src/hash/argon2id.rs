@@ -130,9 +130,8 @@ impl Argon2Hasher {
     }
 
     fn check_cap(&self, params: &Params) -> Result<(), HashError> {
-        let affordable = params.m_cost() <= self.max_memory_kib
-            && params.t_cost() <= MAX_PASSES
-            && params.p_cost() <= MAX_LANES;
+        let affordable =
+            params.m_cost() <= self.max_memory_kib && params.t_cost() <= MAX_PASSES && params.p_cost() <= MAX_LANES;
         if affordable { Ok(()) } else { Err(HashError::TooCostly) }
     }
 
@@ -154,12 +153,7 @@ impl Argon2Hasher {
         builder.build().map_err(failed)
     }
 
-    fn derive(
-        &self,
-        job: &Job<'_>,
-        output: &mut [u8],
-        scratch: &mut Scratch,
-    ) -> Result<(), HashError> {
+    fn derive(&self, job: &Job<'_>, output: &mut [u8], scratch: &mut Scratch) -> Result<(), HashError> {
         let pepper = self.pepper(&job.params)?;
         let argon2 = Argon2::new_with_secret(pepper, job.algorithm, job.version, job.params.clone()).map_err(failed)?;
         let mut memory: Vec<Block> = scratch.take();
@@ -318,7 +312,9 @@ mod tests {
     fn stored_costs_are_capped_before_they_are_obeyed() {
         let secret = TokenSecret::generate().unwrap();
         let tail = "c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
-        for params in ["m=4294967295,t=1,p=1", "m=65537,t=1,p=1", "m=8,t=17,p=1", "m=8,t=4294967295,p=1", "m=136,t=1,p=17"] {
+        for params in
+            ["m=4294967295,t=1,p=1", "m=65537,t=1,p=1", "m=8,t=17,p=1", "m=8,t=4294967295,p=1", "m=136,t=1,p=17"]
+        {
             let stored = hash(&format!("$argon2id$v=19${params}${tail}"));
             let refused = cheap().verify(&secret, &stored, &mut Scratch::new());
             assert!(matches!(refused, Err(HashError::TooCostly)), "{params}: {refused:?}");
@@ -330,10 +326,13 @@ mod tests {
     #[test]
     fn a_malformed_hash_is_an_error_not_a_mismatch() {
         let secret = TokenSecret::generate().unwrap();
-        for text in
-            ["$argon2id$x", "$argon2id$v=19$m=8,t=1,p=1", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ",
-             "$argon2id$v=7$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNo", "$argon2id$v=19$m=1,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNo"]
-        {
+        for text in [
+            "$argon2id$x",
+            "$argon2id$v=19$m=8,t=1,p=1",
+            "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ",
+            "$argon2id$v=7$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNo",
+            "$argon2id$v=19$m=1,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNo",
+        ] {
             let answer = cheap().verify(&secret, &hash(text), &mut Scratch::new());
             assert!(matches!(answer, Err(HashError::Malformed)), "{text}: {answer:?}");
         }

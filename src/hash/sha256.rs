@@ -77,7 +77,7 @@ mod tests {
     fn the_stored_form_is_pinned() {
         let secret = TokenSecret::from_bytes(b"0123456789abcdef0123456789abcdef").unwrap();
         let stored = Sha256Hasher::new().hash(&secret, &mut Scratch::new()).unwrap();
-        assert_eq!(stored.to_text(), "$sha256$v=1$PINNED");
+        assert_eq!(stored.to_text(), "$sha256$v=1$ZCb5whn2Pu97vGfNjzJ26icH8wk/kF9oZ/ipewBPiRQ");
     }
 
     #[test]

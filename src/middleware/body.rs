@@ -50,10 +50,7 @@ where
     type Data = R::Data;
     type Error = R::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.project().kind.project() {
             Projected::Inner { body } => body.poll_frame(cx),
             Projected::Refusal { body } => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes.into())))),

@@ -277,6 +277,9 @@ impl TokenAuthBuilder {
 
 impl fmt::Debug for TokenAuthBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenAuthBuilder").field("realm", &self.realm).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("TokenAuthBuilder")
+            .field("realm", &self.realm)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }

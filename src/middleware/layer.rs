@@ -85,11 +85,7 @@ impl TokenAuthLayer {
 
     /// A desk that issues and revokes tokens for this gate: same prefix, hasher, clock and audit sink, and this gate
     /// obeys its changes at once.
-    pub fn issuer(
-        &self,
-        registry: impl TokenRegistry + 'static,
-        policy: impl PolicyProvider + 'static,
-    ) -> TokenIssuer {
+    pub fn issuer(&self, registry: impl TokenRegistry + 'static, policy: impl PolicyProvider + 'static) -> TokenIssuer {
         let authenticator = &self.gate.authenticator;
         TokenIssuer::assemble(DeskParts {
             registry: Arc::new(registry),

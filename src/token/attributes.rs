@@ -34,9 +34,7 @@ impl Attributes {
     ///
     /// # Errors
     /// [`AttributeError`] when there are too many, a name stands twice, or a text is not acceptable.
-    pub fn new<N: AsRef<str>, V: AsRef<str>>(
-        pairs: impl IntoIterator<Item = (N, V)>,
-    ) -> Result<Self, AttributeError> {
+    pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, AttributeError> {
         let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();
         for (name, value) in pairs {
             let (name, value) = (name.as_ref(), value.as_ref());

@@ -177,10 +177,7 @@ pub(crate) enum ShapeError {
 
 impl ParsedToken {
     /// Reads a token's text. Compares prefixes as a whole, so `tta` does not claim `ttab_…`.
-    pub(crate) fn parse<'p>(
-        text: &[u8],
-        accepted: impl IntoIterator<Item = &'p Prefix>,
-    ) -> Result<Self, ShapeError> {
+    pub(crate) fn parse<'p>(text: &[u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
         let mut shape = ShapeError::Foreign;
         for prefix in accepted {
             match text.strip_prefix(prefix.as_str().as_bytes()) {
@@ -235,7 +232,7 @@ mod tests {
         let id = "0123456789abcdef".parse().unwrap();
         let secret = TokenSecret::from_bytes(b"0123456789ABCDEFGHIJKLMNOPQRSTUV").unwrap();
         let token = PlaintextToken::assemble(&Prefix::default(), id, secret);
-        assert_eq!(token.expose(), "tta_0123456789abcdef_0123456789ABCDEFGHIJKLMNOPQRSTUV0gRmo3");
+        assert_eq!(token.expose(), "tta_0123456789abcdef_0123456789ABCDEFGHIJKLMNOPQRSTUV1rN9TJ");
         assert_eq!(format!("{token:?}"), "PlaintextToken(tta_0123456789abcdef_[redacted])");
     }
 
