@@ -16,6 +16,7 @@
 
 mod bounded;
 mod entry;
+mod flight;
 mod generations;
 mod proof;
 
@@ -26,6 +27,7 @@ use ahash::RandomState;
 
 use bounded::Bounded;
 use entry::{Entry, FreshUntil};
+pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 pub(crate) use entry::{Found, Known};
 use generations::Generations;
 pub(crate) use generations::Mark;

@@ -151,7 +151,7 @@ impl Gate {
         };
         let demand = match self.permit(request, required, &token) {
             Ok(demand) => demand,
-            Err(response) => return Reception::Refused(response),
+            Err(response) => return Reception::Refused(*response),
         };
         let event = |request| self.event(Outcome::Allowed, None, Subject::Proved(&token), Some(demand.access), request);
         let recorded = self.recorder.record(Outcome::Allowed, || event(&*request));
@@ -177,13 +177,13 @@ impl Gate {
         request: &Parts,
         required: Option<Access>,
         token: &AuthenticatedToken,
-    ) -> Result<Demand, Response<Bytes>> {
+    ) -> Result<Demand, Box<Response<Bytes>>> {
         let subject = Subject::Proved(token);
         let classified = match &self.closures.access {
             Some(classify) if required.is_none() => {
                 catch_unwind(AssertUnwindSafe(|| classify(&RequestHead::of(request)))).map_err(|_| {
                     let reason = Reason::Unavailable(UnavailableCause::ClosurePanicked);
-                    self.refuse(request, Row::Unavailable, reason, subject.clone(), None)
+                    Box::new(self.refuse(request, Row::Unavailable, reason, subject.clone(), None))
                 })?
             }
             _ => None,
@@ -192,7 +192,8 @@ impl Gate {
         if token.permits(demand.access) {
             return Ok(demand);
         }
-        Err(self.refuse(request, Row::Forbidden(demand.cause), Reason::Forbidden, subject, Some(demand.access)))
+        let row = Row::Forbidden(demand.cause);
+        Err(Box::new(self.refuse(request, row, Reason::Forbidden, subject, Some(demand.access))))
     }
 
     fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
@@ -212,7 +213,7 @@ impl Gate {
         if let Some(header) = header {
             request.headers.insert(AUTHORIZATION, header);
         }
-        permitted.map_or_else(Reception::Refused, |_| Reception::Onward)
+        permitted.map_or_else(|response| Reception::Refused(*response), |_| Reception::Onward)
     }
 
     fn pass(&self, request: &mut Parts, reason: Reason) -> Reception {

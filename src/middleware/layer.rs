@@ -64,7 +64,6 @@ impl TokenAuthLayer {
     }
 
     /// A gate over a store, to be configured.
-    #[must_use]
     pub fn builder(store: impl TokenStore + 'static) -> TokenAuthBuilder {
         TokenAuthBuilder::new(Arc::new(store))
     }

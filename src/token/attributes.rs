@@ -20,7 +20,9 @@ use crate::text::{self, TextError};
 /// # Ok::<(), tower_token_auth::AttributeError>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Attributes(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct Attributes(Option<Arc<[Pair]>>);
+
+type Pair = (Box<str>, Box<str>);
 
 impl Attributes {
     /// The greatest number of attributes.
@@ -35,7 +37,7 @@ impl Attributes {
     /// # Errors
     /// [`AttributeError`] when there are too many, a name stands twice, or a text is not acceptable.
     pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, AttributeError> {
-        let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let mut kept: Vec<Pair> = Vec::new();
         for (name, value) in pairs {
             let (name, value) = (name.as_ref(), value.as_ref());
             text::check(name, Self::MAX_NAME_LEN).map_err(AttributeError::Name)?;
