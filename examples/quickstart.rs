@@ -87,7 +87,7 @@ async fn run_demo() -> Fallible<ExitCode> {
     demo.answers().print();
     println!("\nThe audit trail, as the application's tracing shows it:\n");
     for line in log.text().lines() {
-        println!("  {}", line.trim_start());
+        println!("  {line}");
     }
     Ok(demo.answers().conclude())
 }
@@ -173,7 +173,7 @@ mod demo {
     impl Demo {
         pub(super) fn new(address: SocketAddr, log: Log) -> Fallible<Self> {
             let store = SwitchStore::default();
-            let clock = ManualClock::new();
+            let clock = ManualClock::default();
             let gate = TokenAuthLayer::builder(store.clone()).clock(clock.clone()).build()?;
             let desk = gate.issuer(store.store.clone(), IssuePolicy::default());
             // No proxy: an `HTTP_PROXY` of the environment has no business between this process and itself.
@@ -200,6 +200,7 @@ mod demo {
             self.until_it_expires().await?;
             self.until_it_is_revoked().await?;
             self.while_it_is_paused().await?;
+            self.while_its_owner_is_barred().await?;
             self.while_the_store_is_down(&read_only).await
         }
 
@@ -212,12 +213,9 @@ mod demo {
             self.answers.section("No token");
             let get = self.request(Method::GET);
             self.answers.ask("no Authorization", get, Missing).await?;
-            for (value, expected) in [
-                ("", Missing),
-                ("Basic YWxpY2U6c2VzYW1l", Missing),
-                ("Bearer", Malformed),
-                ("Bearer two words", Malformed),
-            ] {
+            for (value, expected) in
+                [("", Missing), ("Basic YWxpY2U6MTIz", Missing), ("Bearer", Malformed), ("Bearer two words", Malformed)]
+            {
                 let get = self.request(Method::GET).header(AUTHORIZATION, value);
                 self.answers.ask(format!("Authorization: {value}"), get, expected).await?;
             }
@@ -228,11 +226,13 @@ mod demo {
         async fn with_a_wrong_token(&mut self, good: &IssuedToken) -> Fallible<()> {
             self.answers.section("A wrong token");
             let foreign = self.request(Method::GET).bearer_auth("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl");
-            self.answers.ask("somebody else's token", foreign, Expected::Invalid("bad_format")).await?;
+            self.answers.ask("another issuer's token", foreign, Expected::Invalid("bad_format")).await?;
 
-            let mistyped = format!("{}0", good.plaintext().expose());
+            let mut mistyped = good.plaintext().expose().to_owned();
+            let digit = if mistyped.pop() == Some('0') { '1' } else { '0' };
+            mistyped.push(digit);
             let mistyped = self.request(Method::GET).bearer_auth(mistyped);
-            self.answers.ask("a digit too many", mistyped, Expected::Invalid("bad_format")).await?;
+            self.answers.ask("one digit mistyped: bad checksum", mistyped, Expected::Invalid("bad_format")).await?;
 
             let unknown = PlaintextToken::generate(&Prefix::default())?;
             let unknown = self.presenting(&unknown, Method::GET);
@@ -308,6 +308,18 @@ mod demo {
             registry.update(id, record.revision(), Change::State(state)).await?;
             self.gate.handle().invalidate(id);
             Ok(())
+        }
+
+        async fn while_its_owner_is_barred(&mut self) -> Fallible<()> {
+            self.answers.section("A token whose owner is barred");
+            let token = self.issue(NewToken::new("bob", "backup", Scope::ReadWrite)).await?;
+            let bob = "bob".parse()?;
+            self.store.store.bar_owner(&bob).await?;
+            self.gate.handle().invalidate_owner(&bob);
+            self.answers.ask("barred", self.with(&token, Method::GET), Expected::Invalid("owner_barred")).await?;
+            self.store.store.lift_owner(&bob).await?;
+            self.gate.handle().invalidate_owner(&bob);
+            self.answers.ask("the bar is lifted", self.with(&token, Method::GET), Expected::Admitted).await
         }
 
         async fn while_the_store_is_down(&mut self, token: &IssuedToken) -> Fallible<()> {
@@ -409,10 +421,10 @@ mod answers {
     impl fmt::Display for Answer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match (self.challenge.as_str(), self.retry_after.as_str()) {
-                ("", "") => f.write_str("none"),
-                ("", seconds) => write!(f, "none; Retry-After: {seconds}"),
+                ("", "") => f.write_str("–"),
+                ("", seconds) => write!(f, "– (Retry-After: {seconds})"),
                 (challenge, "") => f.write_str(challenge),
-                (challenge, seconds) => write!(f, "{challenge}; Retry-After: {seconds}"),
+                (challenge, seconds) => write!(f, "{challenge} (Retry-After: {seconds})"),
             }
         }
     }
@@ -436,7 +448,7 @@ mod answers {
             let mark = if self.is_as_promised() { '✓' } else { '✗' };
             let (method, what) = (&self.method, &self.what);
             let (expected, got) = (self.expected.status, self.got.status);
-            println!("  {mark} {:<8}{what:<35}{expected:>8}  {got:>4}   {}", method.as_str(), self.got);
+            println!("  {mark} {:<8}{what:<33}{expected:>8}  {got:>4}   {}", method.as_str(), self.got);
             if self.expected != self.got {
                 println!("    expected: {} {}", self.expected.status, self.expected);
             }
@@ -491,7 +503,7 @@ mod answers {
         }
 
         pub(super) fn print(&self) {
-            println!("\n    {:<43}{:>8}  {:>4}   challenge", "request", "expected", "got");
+            println!("\n    {:<41}{:>8}  {:>4}   challenge", "request", "expected", "got");
             let mut section = "";
             for row in &self.rows {
                 if row.section != section {

@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use tower_token_auth::test_util::{assert_refuses_anonymous};
 use tower_token_auth::{Access, AuthenticatedToken, OnMissing, Scope};
 
-use crate::bench::{Bench, bearer};
+use crate::cache_rules::bench::{Bench, bearer};
 
 async fn required(token: AuthenticatedToken) -> String {
     format!("{} writes: {}", token.id(), token.permits(Access::Write))

@@ -11,7 +11,7 @@ use tower_token_auth::{
     Access, AuthenticatedToken, OnForeign, OnMissing, PlaintextToken, Prefix, Scope, TokenAuthBuilder, TokenAuthLayer,
 };
 
-use crate::bench::{Bench, bearer};
+use crate::cache_rules::bench::{Bench, bearer};
 
 const JWT: &str = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln";
 const BASIC: &str = "Basic YWxhZGRpbjpvcGVuc2VzYW1l";

@@ -27,7 +27,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::trace::{DefaultMakeSpan, TraceLayer};
 use tower_token_auth::{PlaintextToken, ResponseBody, Scope, TokenAuthLayer};
 
-use crate::bench::{Bench, bearer};
+use crate::cache_rules::bench::{Bench, bearer};
 
 /// What became of the readiness a [`Strict`] service handed out.
 #[derive(Debug, Default)]
