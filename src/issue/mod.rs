@@ -1,1 +1,33 @@
+//! The desk: issuing, listing and revoking tokens under a policy.
+//!
+//! # How it decides
+//! First rule that fails is the refusal ([`IssueRefusal`](crate::IssueRefusal)); the application itself
+//! ([`Actor::system`](crate::Actor::system)) has every permission.
+//! 1. A token for oneself needs the permission *create*, one for another *on behalf*. Who has only *on behalf* may
+//!    create for others only.
+//! 2. More than read-only also needs the administrator's switch
+//!    ([`force_read_only`](IssuePolicy::force_read_only)) off, or *on behalf*.
+//! 3. A token that asks for a token gets none of greater scope or longer life than its own.
+//! 4. The expiry lies in the future, and within [`max_lifetime`](IssuePolicy::max_lifetime) where there is one.
+//!
+//! Tokens of others are seen and revoked with *on behalf* only; without it they look absent.
+//!
+//! # When things fail
+//! | what | answer |
+//! |---|---|
+//! | the policy cannot be told | nothing is issued |
+//! | the store cannot answer | nothing is issued, or revoked as far as is known |
+//! | the event cannot be recorded, and has to be | the token is revoked again |
 
+mod builder;
+mod error;
+mod issuer;
+mod new_token;
+mod policy;
+
+pub use builder::TokenIssuerBuilder;
+pub use error::{IssueError, ListError, RevokeError};
+pub(crate) use issuer::DeskParts;
+pub use issuer::TokenIssuer;
+pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
+pub use policy::{IssuePolicy, PolicyProvider};
