@@ -8,7 +8,7 @@ use crate::access::Access;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::token::{Attributes, DeadReason, SecretSlot, TokenRecord};
+use crate::token::{Attributes, DeadReason, TokenRecord};
 
 /// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
 ///
@@ -307,14 +307,7 @@ impl fmt::Display for IssueRefusal {
 impl StdError for IssueRefusal {}
 
 /// What the authenticator says of a token that has our shape.
-pub(crate) type Verdict = Result<Proved, Reason>;
-
-/// A token whose secret has been proved.
-#[derive(Debug, Clone)]
-pub(crate) struct Proved {
-    pub(crate) token: AuthenticatedToken,
-    pub(crate) slot: SecretSlot,
-}
+pub(crate) type Verdict = Result<AuthenticatedToken, Reason>;
 
 /// A store could not answer. Opaque: the cause is its [`source`](StdError::source).
 ///

@@ -271,4 +271,3 @@ impl Drop for Place {
         self.0.entered.fetch_sub(1, Ordering::Relaxed);
     }
 }
-

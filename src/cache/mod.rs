@@ -27,8 +27,8 @@ use ahash::RandomState;
 
 use bounded::Bounded;
 use entry::{Entry, FreshUntil};
-pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 pub(crate) use entry::{Found, Known};
+pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 use generations::Generations;
 pub(crate) use generations::Mark;
 pub(crate) use proof::Tag;
@@ -37,7 +37,7 @@ use proof::{Proofs, TagKey};
 use crate::base62::{self, RandomError};
 use crate::clock::Moment;
 use crate::config::CacheConfig;
-use crate::decision::{GateId, Proved, Reason, Verdict};
+use crate::decision::{GateId, Reason, Verdict};
 use crate::id::{OwnerId, TokenId};
 use crate::secret::{SecretHash, TokenSecret};
 use crate::token::{ParsedToken, Revision, SecretSlot, TokenRecord};
@@ -116,7 +116,7 @@ impl Cache {
             }
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
             record.live_secret(slot, now.wall)?;
-            Some(Ok(Proved { token: entry.known.token.clone(), slot }))
+            Some(Ok(entry.known.token.clone()))
         })?
     }
 
@@ -301,7 +301,7 @@ impl Cache {
         let mut candidates = Vec::new();
         for (slot, hash) in live {
             if proven == Some(hash) || found.proofs.matches(slot, &claim.tag) {
-                return Judgement::Decided(Ok(Proved { token: found.known.token.clone(), slot }));
+                return Judgement::Decided(Ok(found.known.token.clone()));
             }
             // A secret that is proved already is another one; a guess at it needs no hash.
             if found.proofs.of(slot).is_none() && !hash.rules_out(&claim.id, &claim.secret) {

@@ -184,8 +184,7 @@ impl TokenIssuer {
 
     fn refuse(&self, wish: &Wish, refusal: IssueRefusal) -> IssueError {
         // Refused either way: a loss is logged by the recorder and changes nothing here.
-        let _recorded =
-            self.record(Action::Issue, Some(Reason::NotIssued(refusal)), wish.subject(None), &wish.creator);
+        let _recorded = self.record(Action::Issue, Some(Reason::NotIssued(refusal)), wish.subject(None), &wish.creator);
         IssueError::Refused(refusal)
     }
 
@@ -234,8 +233,7 @@ impl TokenIssuer {
             Err(_) => Some(UnavailableCause::StoreFailed),
         };
         let id = answer.as_ref().ok().map(|issued| issued.summary.id);
-        let recorded =
-            self.record(Action::Issue, cause.map(Reason::Unavailable), wish.subject(id), &wish.creator);
+        let recorded = self.record(Action::Issue, cause.map(Reason::Unavailable), wish.subject(id), &wish.creator);
         let issued = answer?;
         if recorded {
             return Ok(issued);

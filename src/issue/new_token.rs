@@ -106,7 +106,6 @@ impl IssuedToken {
 /// What [`TokenIssuer::ensure`](super::TokenIssuer::ensure) found or made.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a token is there or is made")]
-#[expect(clippy::large_enum_variant, reason = "made once in the life of a process")]
 pub enum Ensured {
     /// It was made now; its text can be shown this once.
     Created(IssuedToken),

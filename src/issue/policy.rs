@@ -162,9 +162,8 @@ mod tests {
     #[test]
     fn lifetimes_are_limited_to_the_instant() {
         let policy = IssuePolicy::default().max_lifetime(Some(Duration::from_secs(60)));
-        let judge = |end: Option<Timestamp>| {
-            policy.judge(&Actor::system("test"), &OwnerId::from(1_u32), ReadOnly, end, NOW)
-        };
+        let judge =
+            |end: Option<Timestamp>| policy.judge(&Actor::system("test"), &OwnerId::from(1_u32), ReadOnly, end, NOW);
         assert_eq!(judge(Some(NOW + Duration::from_secs(60))), Ok(()));
         assert_eq!(judge(Some(NOW + Duration::from_millis(60_001))), Err(IssueRefusal::LifetimeTooLong));
         assert_eq!(judge(None), Err(IssueRefusal::LifetimeTooLong));

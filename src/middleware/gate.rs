@@ -143,7 +143,7 @@ impl Gate {
         presented: Presented,
     ) -> Reception {
         let token = match verdict {
-            Ok(proved) => proved.token,
+            Ok(token) => token,
             Err(reason) => {
                 let claimed = Subject::Claimed(presented.id);
                 return Reception::Refused(self.refuse(request, Row::of(reason), reason, claimed, None));

@@ -160,15 +160,14 @@ impl Verifier {
         self.cache.is_refuted(claim, &found.known.record, now).then_some(None)
     }
 
-    fn start(&self, claim: Arc<Claim>, found: Found, picks: Vec<Pick>, mut landing: Landing) {
+    fn start(&self, claim: Arc<Claim>, found: Found, picks: Vec<Pick>, landing: Landing) {
         let key = JobKey { gate: self.gate, id: claim.id };
         let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
         let job = move |scratch: &mut Scratch| {
-            // A clock that panics is an error for those who wait, too.
-            landing.answer = Err(UnavailableCause::HashingFailed);
+            let landing = landing.begun();
             let answer = verify(&claim, &picks, scratch);
             write_down(&cache, &claim, &found, &answer, &*clock);
-            landing.answer = answer;
+            landing.end(answer);
         };
         // A refused job is dropped, and its landing tells those who wait.
         let _: Result<oneshot::Receiver<()>, CrewBusy> = self.crew.run(key, &self.limits, job);
@@ -221,6 +220,20 @@ impl Landing {
         let busy = Err(UnavailableCause::HashingBusy);
         let landing = Self { flights: Arc::clone(flights), key, answer: busy, sender: Some(sender) };
         (landing, Flight { answer, hashes })
+    }
+
+    /// From here on a job that does not end has failed: a clock that panics is an error for those who wait, too.
+    fn begun(self) -> Self {
+        self.with(Err(UnavailableCause::HashingFailed))
+    }
+
+    fn end(self, answer: Answer) {
+        drop(self.with(answer));
+    }
+
+    fn with(mut self, answer: Answer) -> Self {
+        self.answer = answer;
+        self
     }
 }
 
