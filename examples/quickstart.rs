@@ -16,7 +16,8 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_token_auth::{
-    Actor, AuthenticatedToken, IssuePolicy, MemoryStore, NewToken, Scope, TokenAuthLayer, TracingSink,
+    Actor, AuthenticatedToken, IssuePolicy, IssuedToken, MemoryStore, NewToken, Scope, TokenAuthLayer, TokenIssuer,
+    TracingSink,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -103,12 +104,13 @@ async fn serve(address: SocketAddr) -> Fallible<ExitCode> {
     let auth = TokenAuthLayer::new(store.clone());
     let desk = auth.issuer(store, IssuePolicy::default());
 
-    println!("Serving {url}. These tokens are for this demonstration only: they live in this process's memory and");
-    println!("end with it. A real service shows a token once, to its owner, and never prints it into a terminal.");
-    for scope in [Scope::ReadOnly, Scope::ReadWrite] {
-        let label = format!("{scope} token");
-        let issued = desk.issue(&Actor::system("quickstart"), NewToken::new("alice", label, scope)).await?;
-        let token = issued.plaintext().expose();
+    let read_only = issue(&desk, Scope::ReadOnly).await?;
+    let read_write = issue(&desk, Scope::ReadWrite).await?;
+
+    println!("\nServing {url}. The tokens below are for this demonstration only: they live in this");
+    println!("process's memory and end with it. A real service shows a token once, to its owner alone.");
+    for issued in [read_only, read_write] {
+        let (token, scope) = (issued.plaintext().expose(), issued.summary().scope);
         println!("\n# {scope}");
         println!("curl -i -H 'Authorization: Bearer {token}' {url}");
         println!("curl -i -H 'Authorization: Bearer {token}' -X POST {url}");
@@ -116,6 +118,11 @@ async fn serve(address: SocketAddr) -> Fallible<ExitCode> {
     println!("\n# without a token\ncurl -i {url}\n\nAudit events follow; Ctrl-C ends it.\n");
     axum::serve(listener, app(auth)).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn issue(desk: &TokenIssuer, scope: Scope) -> Fallible<IssuedToken> {
+    let new = NewToken::new("alice", format!("{scope} token"), scope);
+    Ok(desk.issue(&Actor::system("quickstart"), new).await?)
 }
 
 /// Warnings of everything, and the whole audit trail: a filter such as `warn` alone would hide the admitted requests.
@@ -462,7 +469,8 @@ mod answers {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let (section, method, what) = (self.section, &self.method, &self.what);
             write!(f, "{section}: {method} {what}")?;
-            write!(f, " (expected {} {}, got {} {})", self.expected.status, self.expected, self.got.status, self.got)
+            write!(f, " (expected {} {}, got {} {})", self.expected.status, self.expected, self.got.status, self.got)?;
+            self.unaudited.as_ref().map_or(Ok(()), |_| f.write_str("; its audit event differs"))
         }
     }
 
