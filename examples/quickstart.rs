@@ -526,7 +526,7 @@ mod answers {
         pub(super) fn conclude(&self) -> ExitCode {
             let differing: Vec<&Row> = self.rows.iter().filter(|row| !row.is_as_promised()).collect();
             if differing.is_empty() {
-                println!("\n{} requests, {0} answers as promised, {0} audit events.", self.rows.len());
+                println!("\n{} requests, each answered as promised and audited once.", self.rows.len());
                 return ExitCode::SUCCESS;
             }
             eprintln!("\n{} of {} answers differ:", differing.len(), self.rows.len());

@@ -37,8 +37,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 impl CacheConfig {
     /// How long a record is believed, from the start of its look-up; at most a day. Default 30 s.
     ///
-    /// With zero every request asks the store (requests that arrive during one look-up share it). Proofs are kept
-    /// all the same: a secret is hashed once, not once a request.
+    /// With zero every request asks the store (requests that arrive during one look-up share it), and one that had to
+    /// wait for a hash asks again after it. Proofs are kept all the same: a secret is hashed once, not once a request.
     #[must_use]
     pub const fn ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }

@@ -152,7 +152,7 @@ impl fmt::Debug for Lookups {
 }
 
 fn panicked(id: &TokenId) -> UnavailableCause {
-    tracing::error!(token_id = %id, "the token store panicked");
+    tracing::error!(claimed_id = %id, "the token store panicked");
     UnavailableCause::StorePanicked
 }
 
@@ -188,7 +188,7 @@ impl Source {
         // What is found is as old as the question.
         let started = Moment::now(&*self.clock);
         let record = Arc::clone(&self.store).find(*id).await.map_err(|error| {
-            tracing::error!(token_id = %id, error = %Chain(&error), "the token store failed");
+            tracing::error!(claimed_id = %id, cause = %Causes(&error), "the token store failed");
             UnavailableCause::StoreFailed
         })?;
         check_id(id, record.as_ref())?;
@@ -199,23 +199,23 @@ impl Source {
 fn check_id(asked: &TokenId, record: Option<&TokenRecord>) -> Result<(), UnavailableCause> {
     match record.map(TokenRecord::id) {
         Some(id) if id != *asked => {
-            tracing::error!(token_id = %asked, record_id = %id, "the token store answered with another token");
+            tracing::error!(claimed_id = %asked, record_id = %id, "the token store answered with another token");
             Err(UnavailableCause::RecordUnusable)
         }
         _ => Ok(()),
     }
 }
 
-/// An error and its causes, in one line.
-struct Chain<'a>(&'a (dyn StdError + 'static));
+/// What caused an error, outermost first, in one line.
+struct Causes<'a>(&'a dyn StdError);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            write!(f, "{error}")?;
             cause = error.source();
+            f.write_str(if cause.is_some() { ": " } else { "" })?;
         }
         Ok(())
     }

@@ -278,7 +278,7 @@ fn guarded<T>(id: &TokenId, call: impl FnOnce() -> Result<T, HashError>) -> Resu
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(answer) => answer.map_err(|error| failed(id, &error)),
         Err(_) => {
-            tracing::error!(token_id = %id, "a secret hasher panicked");
+            tracing::error!(claimed_id = %id, "a secret hasher panicked");
             Err(UnavailableCause::HashingFailed)
         }
     }
@@ -286,7 +286,7 @@ fn guarded<T>(id: &TokenId, call: impl FnOnce() -> Result<T, HashError>) -> Resu
 
 /// The error names neither the secret nor the hash, so it can be logged.
 fn failed(id: &TokenId, error: &HashError) -> UnavailableCause {
-    tracing::error!(token_id = %id, %error, "a secret could not be verified");
+    tracing::error!(claimed_id = %id, %error, "a secret could not be verified");
     match error {
         HashError::Unrecognised | HashError::Malformed | HashError::TooCostly | HashError::UnknownPepper => {
             UnavailableCause::RecordUnusable

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tower_token_auth::test_util::{ManualClock, RecordingSink, ScriptedStore};
 use tower_token_auth::{
-    Actor, Clock, Ensured, IssuePolicy, IssuedToken, MemoryStore, NewToken, NoAudit, Permissions, Scope, TokenAuthLayer,
-    TokenFilter, TokenIssuer, TokenRegistry, TokenState,
+    Actor, Clock, Ensured, IssuePolicy, IssuedToken, MemoryStore, NewToken, NoAudit, Permissions, Scope,
+    TokenAuthLayer, TokenFilter, TokenIssuer, TokenRegistry, TokenState,
 };
 
 use crate::cache_rules::bench::{Bench, status};
@@ -30,7 +30,7 @@ impl Bench {
 async fn an_issued_token_works_at_once() {
     let bench = Bench::new();
     let issued = bench.desk().issue(&system(), new_token("first")).await.unwrap();
-    assert_eq!(issued.summary().id(), issued.plaintext().id());
+    assert_eq!(issued.summary().id, issued.plaintext().id());
     assert_eq!(bench.status(issued.plaintext()).await, 200);
     assert_eq!(bench.status(&bench.stranger()).await, 401, "one that nobody issued");
 }
@@ -103,7 +103,7 @@ async fn revoking_twice_changes_nothing() {
     let desk = bench.desk();
     let issued = issue(&desk, "revoked").await;
     for _ in 0..2 {
-        let _second_may_say_so = desk.revoke(&system(), &issued.plaintext().id()).await;
+        desk.revoke(&system(), &issued.plaintext().id()).await.unwrap();
         assert_eq!(bench.record(issued.plaintext()).await.state(), TokenState::Revoked);
         assert_eq!(bench.status(issued.plaintext()).await, 401);
     }
@@ -126,12 +126,29 @@ async fn ensuring_twice_makes_one_token() {
     let Ensured::Exists(summary) = desk.ensure(&system(), new_token("bootstrap")).await.unwrap() else {
         panic!("it exists already");
     };
-    assert_eq!(summary.id(), issued.plaintext().id());
+    assert_eq!(summary.id, issued.plaintext().id());
     assert_eq!(bench.store.list(&TokenFilter::all(), None).await.unwrap().records.len(), 1);
 }
 
 #[tokio::test]
-async fn ensuring_another_or_a_revoked_token_makes_a_new_one() {
+async fn a_token_that_was_unknown_works_once_it_is_issued() {
+    // The id of an ensured token follows from its owner and label, so another deployment has it before this one.
+    let (ours, theirs) = (Bench::new(), Bench::new());
+    let Ensured::Created(elsewhere) = theirs.desk().ensure(&system(), new_token("bootstrap")).await.unwrap() else {
+        panic!("nothing exists yet");
+    };
+    assert_eq!(ours.status(elsewhere.plaintext()).await, 401);
+    ours.assert_last("refused unknown");
+    let Ensured::Created(issued) = ours.desk().ensure(&system(), new_token("bootstrap")).await.unwrap() else {
+        panic!("nothing exists yet");
+    };
+    assert_eq!(issued.plaintext().id(), elsewhere.plaintext().id());
+    assert_eq!(ours.status(issued.plaintext()).await, 200);
+    assert_eq!(ours.status(elsewhere.plaintext()).await, 401, "the other deployment's secret");
+}
+
+#[tokio::test]
+async fn ensuring_another_token_makes_one_and_a_revoked_one_stays_revoked() {
     let bench = Bench::new();
     let desk = bench.desk();
     let Ensured::Created(first) = desk.ensure(&system(), new_token("bootstrap")).await.unwrap() else {
@@ -139,7 +156,8 @@ async fn ensuring_another_or_a_revoked_token_makes_a_new_one() {
     };
     assert!(matches!(desk.ensure(&system(), new_token("another")).await.unwrap(), Ensured::Created(_)));
     desk.revoke(&system(), &first.plaintext().id()).await.unwrap();
-    assert!(matches!(desk.ensure(&system(), new_token("bootstrap")).await.unwrap(), Ensured::Created(_)));
+    assert!(matches!(desk.ensure(&system(), new_token("bootstrap")).await.unwrap(), Ensured::Exists(_)));
+    assert_eq!(bench.status(first.plaintext()).await, 401);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use axum::routing::get;
 use http::Request;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
-use tower_token_auth::test_util::{assert_refuses_anonymous};
+use tower_token_auth::test_util::assert_refuses_anonymous;
 use tower_token_auth::{Access, AuthenticatedToken, OnMissing, Scope};
 
 use crate::cache_rules::bench::{Bench, bearer};
@@ -58,12 +58,23 @@ async fn every_property_of_the_token_is_told() {
     let token = bench.token(Scope::ReadWrite).await;
     let record = bench.record(&token).await;
     let tell = |token: AuthenticatedToken| async move {
-        format!("{:?} {:?} {:?} {:?} {:?}", token.owner(), token.label(), token.scope(), token.expires_at(), token.attributes())
+        format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            token.owner(),
+            token.label(),
+            token.scope(),
+            token.expires_at(),
+            token.attributes()
+        )
     };
     let app = Router::new().route("/", get(tell)).route_layer(bench.auth.clone());
     let told = format!(
         "{:?} {:?} {:?} {:?} {:?}",
-        record.owner(), record.label(), record.scope(), record.expires_at(), record.attributes()
+        record.owner(),
+        record.label(),
+        record.scope(),
+        record.expires_at(),
+        record.attributes()
     );
     assert_eq!(ask(&app, to("/", bearer(&token))).await, (200, told));
 }
@@ -72,7 +83,7 @@ async fn every_property_of_the_token_is_told() {
 async fn anonymous_requests_do_not_reach_handlers() {
     let bench = Bench::new();
     let app = routes().route_layer(bench.auth.clone());
-    assert_refuses_anonymous(app, ["/required", "/perhaps"]).await;
+    assert_refuses_anonymous::<_, Body, _>(app, ["/required", "/perhaps"]).await;
 }
 
 #[tokio::test]
@@ -96,7 +107,7 @@ async fn without_the_layer_extracting_is_an_error_that_says_so() {
 
 #[tokio::test]
 async fn a_token_made_for_a_test_can_be_extracted() {
-    let token = AuthenticatedToken::builder().build();
+    let token = AuthenticatedToken::builder("alice", "laptop", Scope::ReadOnly).build().unwrap();
     let mut request = to("/required", anonymous());
     request.extensions_mut().insert(token.clone());
     let (status, body) = ask(&routes(), request).await;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
@@ -42,12 +43,12 @@ async fn mismatches(cache: CacheConfig) -> usize {
     let (auth, tokens, calls) = (auth.build().unwrap(), Arc::new(tokens), Arc::new(Calls::default()));
     let inner = service_fn({
         let calls = Arc::clone(&calls);
-        move |request: Request<Empty<&'static [u8]>>| {
+        move |request: Request<Empty<Bytes>>| {
             let seen = request.extensions().get::<AuthenticatedToken>().map(AuthenticatedToken::id);
             let expected = request.extensions().get::<Expected>().map(|expected| expected.0);
             calls.all.fetch_add(1, Ordering::Relaxed);
             calls.mistaken.fetch_add(usize::from(seen.is_none() || seen != expected), Ordering::Relaxed);
-            async { Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new())) }
+            async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) }
         }
     });
     let gate = auth.layer(inner);
@@ -56,7 +57,7 @@ async fn mismatches(cache: CacheConfig) -> usize {
         tokio::spawn(async move {
             for at in task..task + REQUESTS {
                 let (expected, header) = &tokens[at % TOKENS];
-                let mut request = Request::new(Empty::new());
+                let mut request = Request::new(Empty::<Bytes>::new());
                 request.headers_mut().insert(AUTHORIZATION, header.clone());
                 request.extensions_mut().insert(*expected);
                 assert_eq!(gate.clone().oneshot(request).await.unwrap().status(), StatusCode::OK);

@@ -199,16 +199,30 @@ async fn closures_never_see_the_header() {
     let sights = Arc::new(Mutex::new(Vec::new()));
     let look = |name: &'static str| {
         let sights = Arc::clone(&sights);
-        move |head: &tower_token_auth::RequestHead<'_>| sights.lock().unwrap().push((name, head.headers.contains_key(AUTHORIZATION)))
+        move |head: &tower_token_auth::RequestHead<'_>| {
+            sights.lock().unwrap().push((name, head.headers.contains_key(AUTHORIZATION)))
+        }
     };
     let (access, address, route, id) = (look("access"), look("address"), look("route"), look("id"));
     let bench = Bench::with(move |builder| {
         pass_both(builder)
             .keep_authorization()
-            .access(move |head| { access(head); None })
-            .client_address(move |head| { address(head); None })
-            .route(move |head| { route(head); None })
-            .request_id(move |head| { id(head); None })
+            .access(move |head| {
+                access(head);
+                None
+            })
+            .client_address(move |head| {
+                address(head);
+                None
+            })
+            .route(move |head| {
+                route(head);
+                None
+            })
+            .request_id(move |head| {
+                id(head);
+                None
+            })
     });
     let token = bench.token(Scope::ReadOnly).await;
     let mut forbidden = bearer(&token);

@@ -90,6 +90,10 @@ impl<B> Service<Request<B>> for Strict {
     }
 }
 
+async fn make_ready<S: Service<Request<Body>, Error = Infallible>>(gate: &mut S) {
+    poll_fn(|cx| gate.poll_ready(cx)).await.unwrap();
+}
+
 fn anonymous() -> Request<Body> {
     Request::get("/").body(Body::empty()).unwrap()
 }
@@ -105,7 +109,7 @@ async fn on_a_hit_the_readiness_taken_is_the_readiness_used() {
     let (inner, counts) = Strict::new();
     let mut gate = bench.auth.layer(inner);
     for calls in 1..=3 {
-        gate.ready().await.unwrap();
+        make_ready(&mut gate).await;
         let response = gate.call(bearer(&token)).now_or_never().expect("a hit is answered on the first poll").unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(counts.all(), (calls, calls, 0), "(taken, used, given back)");
@@ -118,7 +122,7 @@ async fn on_a_cold_path_the_readiness_is_given_back_and_taken_again() {
     let token = bench.token(Scope::ReadOnly).await;
     let (inner, counts) = Strict::new();
     let mut gate = bench.auth.layer(inner);
-    gate.ready().await.unwrap();
+    make_ready(&mut gate).await;
     let response = gate.call(bearer(&token));
     assert_eq!(counts.all(), (1, 0, 1), "given back while the store is asked");
     assert_eq!(response.await.unwrap().status(), StatusCode::OK);
@@ -130,7 +134,7 @@ async fn a_refusal_gives_the_readiness_back_before_it_is_polled() {
     let bench = Bench::new();
     let (inner, counts) = Strict::new();
     let mut gate = bench.auth.layer(inner);
-    gate.ready().await.unwrap();
+    make_ready(&mut gate).await;
     let refusal = gate.call(anonymous());
     assert_eq!(counts.all(), (1, 0, 1), "(taken, used, given back)");
     assert_eq!(refusal.await.unwrap().status(), StatusCode::UNAUTHORIZED);
@@ -172,7 +176,7 @@ async fn a_cold_request_whose_store_hangs_holds_no_capacity() {
     let (hot, cold) = (bench.hot(Scope::ReadOnly).await, bench.token(Scope::ReadOnly).await);
     let mut gate = ServiceBuilder::new().layer(bench.auth.clone()).concurrency_limit(1).service_fn(done);
     bench.store.hang();
-    gate.ready().await.unwrap();
+    make_ready(&mut gate).await;
     let mut waiting = std::pin::pin!(gate.call(bearer(&cold)));
     assert!(waiting.as_mut().now_or_never().is_none(), "the store hangs");
     assert_eq!(admitted(&mut gate, &hot), Some(StatusCode::OK));
@@ -184,7 +188,7 @@ async fn a_refusal_that_nobody_polls_holds_no_capacity() {
     let bench = Bench::new();
     let hot = bench.hot(Scope::ReadOnly).await;
     let mut gate = ServiceBuilder::new().layer(bench.auth.clone()).concurrency_limit(1).service_fn(done);
-    gate.ready().await.unwrap();
+    make_ready(&mut gate).await;
     let _unpolled = gate.call(anonymous());
     assert_eq!(admitted(&mut gate, &hot), Some(StatusCode::OK));
 }
@@ -194,7 +198,7 @@ async fn an_admitted_request_holds_its_capacity_until_it_is_done() {
     let bench = Bench::new();
     let hot = bench.hot(Scope::ReadOnly).await;
     let mut gate = ServiceBuilder::new().layer(bench.auth.clone()).concurrency_limit(1).service_fn(done);
-    gate.ready().await.unwrap();
+    make_ready(&mut gate).await;
     let unfinished = gate.call(bearer(&hot));
     assert_eq!(admitted(&mut gate, &hot), None, "the one place is taken");
     drop(unfinished);
@@ -286,9 +290,8 @@ async fn a_routers_routes_can_be_layered() {
 #[tokio::test]
 async fn a_nested_router_can_be_layered() {
     let bench = Bench::new();
-    let app = Router::new()
-        .nest("/api", routes().route_layer(bench.auth.clone()))
-        .route("/open", get(|| async { "open" }));
+    let app =
+        Router::new().nest("/api", routes().route_layer(bench.auth.clone())).route("/open", get(|| async { "open" }));
     let token = bench.token(Scope::ReadOnly).await;
     let ask = |path: &str, token: Option<&PlaintextToken>| {
         let mut request = token.map_or_else(anonymous, bearer);
@@ -426,8 +429,7 @@ async fn trace_outside_shows_no_credentials() {
     let token = bench.token(Scope::ReadOnly).await;
     let captured = Captured::default();
     let _listening = captured.listen();
-    let service =
-        ServiceBuilder::new().layer(TraceLayer::new_for_http()).layer(bench.auth.clone()).service_fn(done);
+    let service = ServiceBuilder::new().layer(TraceLayer::new_for_http()).layer(bench.auth.clone()).service_fn(done);
     for (request, expected) in [(bearer(&token), 200), (bearer(&token), 200), (bearer(&bench.stranger()), 401)] {
         let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status().as_u16(), expected);

@@ -1,0 +1,15 @@
+//! The integration tests: one file per rule, one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod cache_rules;
+mod desk;
+mod extractors;
+mod identities;
+mod imports;
+mod pass_modes;
+mod tower_contract;
