@@ -99,13 +99,14 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.map.len()
     }
 
-    fn enqueue(&self, key: K, ticket: u64) {
+    fn enqueue(&self, key: K, entered: u64) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back((key, ticket));
+        queue.push_back((key, entered));
         let mut chances = SECOND_CHANCES;
         while queue.len() > self.capacity {
             let Some((key, ticket)) = queue.pop_front() else { break };
-            if self.leaves(&key, ticket, &mut chances) {
+            // What just entered has had no time to be used; the others have lost their chance by its turn.
+            if ticket != entered && self.leaves(&key, ticket, &mut chances) {
                 self.map.remove_if(&key, |_, place| place.ticket == ticket);
             } else {
                 queue.push_back((key, ticket));
