@@ -282,7 +282,7 @@ mod tests {
     use crate::scope::Scope;
     use crate::secret::TokenSecret;
     use crate::store::{Change, MemoryStore, TokenRegistry, TokenStore};
-    use crate::token::Revision;
+    use crate::token::{Revision, TokenState};
 
     /// SHA-256, on the crew.
     struct Offloaded(Arc<AtomicUsize>);
@@ -421,7 +421,8 @@ mod tests {
             while bench.calls() == 0 {
                 tokio::task::yield_now().await;
             }
-            bench.store.inner.update(&bench.token.0, Revision::FIRST, Change::Revoke).await.unwrap();
+            let revoke = Change::State(TokenState::Revoked);
+            bench.store.inner.update(&bench.token.0, Revision::FIRST, revoke).await.unwrap();
             bench.authenticator.handle().invalidate(&bench.token.0);
             bench.store.tickets.add_permits(100);
             assert_eq!(pending.await.unwrap().unwrap_err(), Reason::Revoked);

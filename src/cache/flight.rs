@@ -458,7 +458,7 @@ mod tests {
         let bench = bench(known, LookupLimits::default().in_flight(1).timeout(Duration::from_millis(20)));
         let flying = bench.flight();
         let Ok(Boarded::Flight(queued)) = bench.board(&TokenId::generate().unwrap()) else { panic!("refused") };
-        // The first one's timer is the older: give the second no chance at its slot.
+        // Only the second is polled, and its slot is taken.
         let slot = bench.lookups.cold.slots.try_acquire();
         assert_eq!(queued.await.unwrap_err(), UnavailableCause::LookupsBusy);
         drop(slot);

@@ -224,10 +224,11 @@ impl Cache {
         let latest = self.unproved.read(&key, Entry::clone);
         self.proved.merge(key, |old| {
             let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
-            let from_job = Entry { known: Arc::clone(&found.known), proofs: Proofs::default(), trust: believed };
+            let known = &found.known;
             let mut entry = match old.or(latest.as_ref()) {
-                Some(newer) if newer.known.record.revision() >= found.known.record.revision() => newer.clone(),
-                _ => from_job,
+                Some(newer) if newer.known.record.revision() >= known.record.revision() => newer.clone(),
+                Some(older) => older.updated(known, believed),
+                None => Entry { known: Arc::clone(known), proofs: Proofs::default(), trust: believed },
             };
             if old.is_none() {
                 entry.trust = entry.trust.filter(|_| believed.is_some());

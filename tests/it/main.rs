@@ -6,10 +6,13 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
+mod access_matrix;
 mod cache_rules;
+mod configuration;
 mod desk;
 mod extractors;
 mod identities;
 mod imports;
 mod pass_modes;
 mod tower_contract;
+mod vectors;
