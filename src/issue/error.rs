@@ -4,8 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::base62::RandomError;
-use crate::decision::{IssueRefusal, StoreError};
+use crate::decision::{IssueRefusal, Reason, StoreError, UnavailableCause};
 use crate::hash::HashError;
+use crate::store::{ChangeError, InsertError, UpdateError};
 use crate::text::TextError;
 
 /// Why no token was issued.
@@ -34,6 +35,27 @@ pub enum IssueError {
     Policy(StoreError),
     /// The event could not be recorded, and has to be: the token was revoked again.
     Audit,
+}
+
+impl IssueError {
+    /// How the audit trail tells it.
+    pub(super) fn reason(&self) -> Reason {
+        Reason::Unavailable(match self {
+            Self::Refused(refusal) => return Reason::NotIssued(*refusal),
+            Self::Hash(_) | Self::Random(_) => UnavailableCause::HashingFailed,
+            Self::Busy => UnavailableCause::HashingBusy,
+            _ => UnavailableCause::StoreFailed,
+        })
+    }
+}
+
+impl From<InsertError> for IssueError {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::Taken => Self::IdTaken,
+            InsertError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl fmt::Display for IssueError {
@@ -81,6 +103,29 @@ pub enum RevokeError {
     Store(StoreError),
     /// The token is revoked, and the event could not be recorded.
     Audit,
+}
+
+impl RevokeError {
+    /// How the audit trail tells it.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound => Reason::Unknown,
+            Self::Conflict => Reason::Unavailable(UnavailableCause::Contended),
+            _ => Reason::Unavailable(UnavailableCause::StoreFailed),
+        }
+    }
+}
+
+impl From<UpdateError> for RevokeError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Missing => Self::NotFound,
+            // Revoked by somebody else since it was read: the next look finds it so.
+            UpdateError::Conflict | UpdateError::Rejected(ChangeError::Revoked) => Self::Conflict,
+            UpdateError::Rejected(error) => Self::Store(StoreError::new(error)),
+            UpdateError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl fmt::Display for RevokeError {

@@ -4,24 +4,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::{Either, select};
-use sha2::{Digest, Sha256};
 
 use super::builder::TokenIssuerBuilder;
 use super::error::{IssueError, ListError, RevokeError};
 use super::new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
 use super::policy::{ErasedPolicy, PolicyProvider};
+use super::wish::Wish;
 use crate::actor::Actor;
 use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, Subject};
 use crate::authenticator::Authenticator;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::VerifyLimits;
-use crate::decision::{GateId, IssueRefusal, Reason, StoreError, UnavailableCause};
+use crate::decision::{GateId, Reason, StoreError, UnavailableCause};
 use crate::hash::{HashCost, HashError, Scratch, SecretHasher};
-use crate::id::{Label, OwnerId, TokenId};
-use crate::scope::Scope;
+use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
-use crate::store::{Change, ChangeError, Cursor, ErasedRegistry, InsertError, TokenFilter, TokenRegistry, UpdateError};
-use crate::token::{Attributes, CreatedBy, PlaintextToken, Prefix, TokenRecord, TokenState};
+use crate::store::{Change, Cursor, ErasedRegistry, TokenFilter, TokenRegistry};
+use crate::token::{CreatedBy, PlaintextToken, Prefix, TokenRecord, TokenState};
 use crate::verify::{Crew, JobKey};
 
 /// How often an id is drawn again, or a lost compare-and-set tried again.
@@ -48,17 +47,6 @@ pub(crate) struct DeskParts {
     pub(crate) gate: Option<Authenticator>,
 }
 
-/// A wish whose texts are in order.
-struct Wish {
-    owner: OwnerId,
-    label: Label,
-    scope: Scope,
-    expires_at: Option<Timestamp>,
-    attributes: Attributes,
-    creator: CreatedBy,
-    on_behalf_right: bool,
-}
-
 impl TokenIssuer {
     /// A desk without a gate, to be configured.
     pub fn builder(
@@ -76,45 +64,38 @@ impl TokenIssuer {
     /// Issues a token. Its text is in the answer and nowhere else.
     ///
     /// # Errors
-    /// [`IssueError`]; nothing was issued, or under [`OnAuditFailure::Refuse`] it was revoked again at once.
+    /// [`IssueError`]. Nothing was issued, with two exceptions: under [`OnAuditFailure::Refuse`] a token whose event
+    /// could not be recorded was stored and revoked again ([`IssueError::Audit`]), and a store that fails may have
+    /// stored the token all the same ([`IssueError::Store`]). Nobody has the text of either.
     ///
     /// # Cancellation
     /// Dropped after the store took the token, the token exists and nobody has its text: revoke it, or let it be.
     pub async fn issue(&self, actor: &Actor, new: NewToken) -> Result<IssuedToken, IssueError> {
-        let wish = self.admit(actor, new).await?;
-        for _ in 0..TRIES {
-            let id = TokenId::generate().map_err(IssueError::Random)?;
-            match self.make(&wish, id).await {
-                Err(IssueError::IdTaken) => {}
-                answer => return self.record_issue(&wish, answer).await,
-            }
-        }
-        self.record_issue(&wish, Err(IssueError::IdTaken)).await
+        let wish = Wish::new(actor, new, self.0.clock.wall())?;
+        let answer = self.make_anew(actor, &wish).await;
+        self.conclude(actor, &wish, answer).await
     }
 
     /// Issues a token once: the first call makes it, every other finds it, also from other processes at the same
     /// time. For the first token of a deployment.
     ///
-    /// Which token it is follows from its owner and label. One that was revoked stays so; it is never made again.
+    /// Which token it is follows from its owner and label alone. One that is there is the answer whatever its state,
+    /// and whatever the policy says today: a deployment that has its token starts. It is never made again.
     ///
     /// # Errors
-    /// As for [`issue`](Self::issue).
+    /// As for [`issue`](Self::issue). A token that was stored without an answer is found by the next call, as one
+    /// whose text nobody has: revoke it, and ensure one of another label.
     ///
     /// # Cancellation
-    /// As for [`issue`](Self::issue).
+    /// As for the errors: dropped after the store took the token, its text is lost.
     pub async fn ensure(&self, actor: &Actor, new: NewToken) -> Result<Ensured, IssueError> {
-        let wish = self.admit(actor, new).await?;
-        let id = wish.ensured_id();
-        if let Some(record) = self.0.registry.find(&id).await.map_err(IssueError::Store)? {
-            return Ok(Ensured::Exists((&record).into()));
-        }
-        match self.make(&wish, id).await {
-            Err(IssueError::IdTaken) => match self.0.registry.find(&id).await.map_err(IssueError::Store)? {
-                Some(record) => Ok(Ensured::Exists((&record).into())),
-                None => Err(IssueError::IdTaken),
-            },
-            answer => self.record_issue(&wish, answer).await.map(Ensured::Created),
-        }
+        let wish = Wish::new(actor, new, self.0.clock.wall())?;
+        let answer = match self.find_or_make(actor, &wish).await {
+            Ok(Ensured::Exists(summary)) => return Ok(Ensured::Exists(summary)),
+            Ok(Ensured::Created(issued)) => Ok(issued),
+            Err(error) => Err(error),
+        };
+        self.conclude(actor, &wish, answer).await.map(Ensured::Created)
     }
 
     /// Revokes a token, for good. When it returns, the desk's own gate refuses the token.
@@ -122,23 +103,19 @@ impl TokenIssuer {
     /// Revoking a revoked token changes nothing and succeeds. What the actor may not see is not found.
     ///
     /// # Errors
-    /// [`RevokeError`].
+    /// [`RevokeError`]. With [`Audit`](RevokeError::Audit) the token *is* revoked; after
+    /// [`Store`](RevokeError::Store) it may be, and the gate asks the store before it believes the token again.
     ///
     /// # Cancellation
     /// Dropped before its end, the token may be revoked, and the gate may not know yet: it does by its TTL.
     pub async fn revoke(&self, actor: &Actor, id: &TokenId) -> Result<TokenSummary, RevokeError> {
         let creator = actor.name().map_err(RevokeError::Actor)?;
         let revoked = self.revoke_visible(actor, id).await;
-        let reason = match &revoked {
-            Ok(_) => None,
-            Err(RevokeError::NotFound) => Some(Reason::Unknown),
-            Err(_) => Some(Reason::Unavailable(UnavailableCause::StoreFailed)),
-        };
         let subject = match &revoked {
             Ok(record) => subject_of(record),
             Err(_) => Subject::Handled { id: Some(*id), owner: None, label: None, scope: None },
         };
-        let recorded = self.record(Action::Revoke, reason, subject, &creator);
+        let recorded = self.record(Action::Revoke, revoked.as_ref().err().map(RevokeError::reason), subject, &creator);
         let record = revoked?;
         if recorded { Ok((&record).into()) } else { Err(RevokeError::Audit) }
     }
@@ -146,7 +123,10 @@ impl TokenIssuer {
     /// The tokens that the actor may see and the filter lets through, a page at a time.
     ///
     /// # Errors
-    /// [`ListError`].
+    /// [`ListError::Store`] when the store cannot answer, or does not know the cursor.
+    ///
+    /// # Cancellation
+    /// Nothing is changed.
     pub async fn list(
         &self,
         actor: &Actor,
@@ -160,32 +140,43 @@ impl TokenIssuer {
             (false, _) => return Ok(empty),
         };
         let page = self.0.registry.list(&filter, cursor).await.map_err(ListError::Store)?;
-        Ok(SummaryPage { tokens: page.records.iter().map(TokenSummary::from).collect(), next: page.next })
+        // The filter says so already; a store that overlooks it must not show one user another's tokens.
+        let visible = page.records.iter().filter(|record| may_see(actor, record));
+        Ok(SummaryPage { tokens: visible.map(TokenSummary::from).collect(), next: page.next })
     }
 
-    /// Judges a wish by the policy as it is now; a refusal is recorded.
-    async fn admit(&self, actor: &Actor, new: NewToken) -> Result<Wish, IssueError> {
-        let now = self.0.clock.wall();
-        let wish = Wish {
-            owner: new.owner.map_err(IssueError::Owner)?,
-            label: new.label.map_err(IssueError::Label)?,
-            scope: new.scope,
-            expires_at: new.expiry.at(now),
-            attributes: new.attributes,
-            creator: actor.name().map_err(IssueError::Actor)?,
-            on_behalf_right: actor.permissions().on_behalf(),
-        };
-        let policy = self.0.policy.policy().await.map_err(IssueError::Policy)?;
-        match policy.judge(actor, &wish.owner, wish.scope, wish.expires_at, now) {
-            Ok(()) => Ok(wish),
-            Err(refusal) => Err(self.refuse(&wish, refusal)),
+    async fn make_anew(&self, actor: &Actor, wish: &Wish) -> Result<IssuedToken, IssueError> {
+        self.judge(actor, wish).await?;
+        for _ in 0..TRIES {
+            let id = TokenId::generate().map_err(IssueError::Random)?;
+            match self.make(wish, id).await {
+                Err(IssueError::IdTaken) => {}
+                answer => return answer,
+            }
         }
+        Err(IssueError::IdTaken)
     }
 
-    fn refuse(&self, wish: &Wish, refusal: IssueRefusal) -> IssueError {
-        // Refused either way: a loss is logged by the recorder and changes nothing here.
-        let _recorded = self.record(Action::Issue, Some(Reason::NotIssued(refusal)), wish.subject(None), &wish.creator);
-        IssueError::Refused(refusal)
+    async fn find_or_make(&self, actor: &Actor, wish: &Wish) -> Result<Ensured, IssueError> {
+        let id = wish.ensured_id();
+        if let Some(found) = self.find_visible(actor, &id).await.map_err(IssueError::Store)? {
+            return Ok(Ensured::Exists((&found).into()));
+        }
+        self.judge(actor, wish).await?;
+        match self.make(wish, id).await {
+            Err(IssueError::IdTaken) => {}
+            answer => return answer.map(Ensured::Created),
+        }
+        // Somebody else has made it meanwhile.
+        let found = self.find_visible(actor, &id).await.map_err(IssueError::Store)?;
+        found.map(|found| Ensured::Exists((&found).into())).ok_or(IssueError::IdTaken)
+    }
+
+    /// Judges a wish by the policy as it is now.
+    async fn judge(&self, actor: &Actor, wish: &Wish) -> Result<(), IssueError> {
+        let policy = self.0.policy.policy().await.map_err(IssueError::Policy)?;
+        let now = self.0.clock.wall();
+        policy.judge(actor, &wish.owner, wish.scope, wish.expires_at, now).map_err(IssueError::Refused)
     }
 
     async fn make(&self, wish: &Wish, id: TokenId) -> Result<IssuedToken, IssueError> {
@@ -193,15 +184,9 @@ impl TokenIssuer {
         let hash = self.hash(id, secret.clone()).await?.with_precheck(&id, &secret);
         let record = wish.record(id, hash, self.0.clock.wall());
         let summary = TokenSummary::from(&record);
-        match self.0.registry.insert(record).await {
-            Ok(()) => {}
-            Err(InsertError::Taken) => return Err(IssueError::IdTaken),
-            Err(InsertError::Store(error)) => return Err(IssueError::Store(error)),
-        }
-        if let Some(gate) = &self.0.gate {
-            // Somebody may have asked for this id before it was there.
-            gate.distrust(&id);
-        }
+        self.0.registry.insert(record).await?;
+        // Somebody may have asked for this id before it was there.
+        self.distrust(&id);
         Ok(IssuedToken { plaintext: PlaintextToken::assemble(&self.0.prefix, id, secret), summary })
     }
 
@@ -221,55 +206,66 @@ impl TokenIssuer {
         }
     }
 
-    async fn record_issue(
+    /// Records what became of a wish: once, whatever it was.
+    async fn conclude(
         &self,
+        actor: &Actor,
         wish: &Wish,
         answer: Result<IssuedToken, IssueError>,
     ) -> Result<IssuedToken, IssueError> {
-        let cause = match &answer {
-            Ok(_) => None,
-            Err(IssueError::Hash(_)) => Some(UnavailableCause::HashingFailed),
-            Err(IssueError::Busy) => Some(UnavailableCause::HashingBusy),
-            Err(_) => Some(UnavailableCause::StoreFailed),
-        };
+        let reason = answer.as_ref().err().map(IssueError::reason);
         let id = answer.as_ref().ok().map(|issued| issued.summary.id);
-        let recorded = self.record(Action::Issue, cause.map(Reason::Unavailable), wish.subject(id), &wish.creator);
+        let recorded = self.record(Action::Issue, reason, wish.subject(id), &wish.creator);
         let issued = answer?;
         if recorded {
             return Ok(issued);
         }
         // Its text is never shown, so a revocation that fails leaves a token nobody has.
-        let _revoked = self.revoke_now(&issued.summary.id).await;
+        let _revoked = self.revoke_visible(actor, &issued.summary.id).await;
         Err(IssueError::Audit)
     }
 
-    async fn revoke_visible(&self, actor: &Actor, id: &TokenId) -> Result<TokenRecord, RevokeError> {
-        let found = self.0.registry.find(id).await.map_err(RevokeError::Store)?;
-        let visible = |record: &TokenRecord| actor.permissions().on_behalf() || actor.is(record.owner());
-        if !found.as_ref().is_some_and(visible) {
-            return Err(RevokeError::NotFound);
-        }
-        self.revoke_now(id).await
+    async fn find_visible(&self, actor: &Actor, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        let found = self.0.registry.find(id).await?;
+        Ok(found.filter(|record| may_see(actor, record)))
     }
 
-    async fn revoke_now(&self, id: &TokenId) -> Result<TokenRecord, RevokeError> {
+    async fn revoke_visible(&self, actor: &Actor, id: &TokenId) -> Result<TokenRecord, RevokeError> {
         for _ in 0..TRIES {
-            let found = self.0.registry.find(id).await.map_err(RevokeError::Store)?.ok_or(RevokeError::NotFound)?;
-            let revoke = Change::State(TokenState::Revoked);
-            let revoked = match self.0.registry.update(id, found.revision(), revoke).await {
-                Ok(revoked) => revoked,
-                Err(UpdateError::Rejected(ChangeError::Revoked)) => found,
-                Err(UpdateError::Conflict) => continue,
-                Err(UpdateError::Missing) => return Err(RevokeError::NotFound),
-                Err(UpdateError::Rejected(error)) => return Err(RevokeError::Store(StoreError::new(error))),
-                Err(UpdateError::Store(error)) => return Err(RevokeError::Store(error)),
-            };
-            if let Some(gate) = &self.0.gate {
-                gate.learn(revoked.clone());
+            let found = self.find_visible(actor, id).await.map_err(RevokeError::Store)?;
+            match self.revoke_found(found.ok_or(RevokeError::NotFound)?).await {
+                Err(RevokeError::Conflict) => {}
+                answer => return answer,
             }
-            return Ok(revoked);
         }
         Err(RevokeError::Conflict)
+    }
+
+    async fn revoke_found(&self, found: TokenRecord) -> Result<TokenRecord, RevokeError> {
+        let id = found.id();
+        let revoked = if found.state() == TokenState::Revoked {
+            Ok(found)
+        } else {
+            self.0.registry.update(&id, found.revision(), Change::State(TokenState::Revoked)).await
+        };
+        match (revoked, &self.0.gate) {
+            (Ok(revoked), Some(gate)) => {
+                gate.learn(revoked.clone());
+                Ok(revoked)
+            }
+            (Ok(revoked), None) => Ok(revoked),
+            (Err(error), _) => {
+                // It has changed elsewhere, or may have: a store can fail after it has written.
+                self.distrust(&id);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn distrust(&self, id: &TokenId) {
+        if let Some(gate) = &self.0.gate {
+            gate.distrust(id);
+        }
     }
 
     /// Records an act; `false` where that failed and is required.
@@ -286,28 +282,9 @@ impl TokenIssuer {
     }
 }
 
-impl Wish {
-    fn subject(&self, id: Option<TokenId>) -> Subject<'_> {
-        Subject::Handled { id, owner: Some(&self.owner), label: Some(&self.label), scope: Some(self.scope) }
-    }
-
-    fn record(&self, id: TokenId, hash: SecretHash, now: Timestamp) -> TokenRecord {
-        TokenRecord::new(id, self.owner.clone(), self.label.clone(), self.scope, hash, now)
-            .with_created_by(self.creator.clone())
-            .with_made_on_behalf_right(self.on_behalf_right)
-            .with_expiry(self.expires_at)
-            .with_attributes(self.attributes.clone())
-    }
-
-    /// The same for the same owner and label, in every process. An id is public, so it need not be random.
-    fn ensured_id(&self) -> TokenId {
-        let mut digest = Sha256::new().chain_update(b"tower-token-auth ensure v1\0");
-        for text in [self.owner.as_str(), self.label.as_str()] {
-            // With its length, so that no two pairs of texts read alike.
-            digest = digest.chain_update((text.len() as u64).to_be_bytes()).chain_update(text);
-        }
-        TokenId::from_digest(&digest.finalize().into())
-    }
+/// What an actor may not see looks absent.
+fn may_see(actor: &Actor, record: &TokenRecord) -> bool {
+    actor.permissions().on_behalf() || actor.is(record.owner())
 }
 
 fn subject_of(record: &TokenRecord) -> Subject<'_> {

@@ -1,7 +1,29 @@
 //! The desk: issuing, listing and revoking tokens under a policy.
 //!
+//! # Example
+//! ```
+//! use tower_token_auth::{
+//!     Actor, IssueError, IssuePolicy, IssueRefusal, MemoryStore, NewToken, Permissions, Scope, TokenIssuer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = IssuePolicy::default().force_read_only(true);
+//! let desk = TokenIssuer::builder(MemoryStore::new(), policy).build()?;
+//! let alice = Actor::user("alice", Permissions::none().and_create());
+//!
+//! let issued = desk.issue(&alice, NewToken::new("alice", "dashboard", Scope::ReadOnly)).await?;
+//! let shown_once = issued.plaintext().expose();
+//! # assert!(shown_once.starts_with("tta_"));
+//!
+//! let refused = desk.issue(&alice, NewToken::new("alice", "importer", Scope::ReadWrite)).await;
+//! assert!(matches!(refused, Err(IssueError::Refused(IssueRefusal::ReadOnlyEnforced))));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # How it decides
-//! First rule that fails is the refusal ([`IssueRefusal`](crate::IssueRefusal)); the application itself
+//! [`IssuePolicy`] has it as a table. First rule that fails is the refusal ([`IssueRefusal`](crate::IssueRefusal)); the application itself
 //! ([`Actor::system`](crate::Actor::system)) has every permission.
 //! 1. A token for oneself needs the permission *create*, one for another *on behalf*. Who has only *on behalf* may
 //!    create for others only.
@@ -16,14 +38,15 @@
 //! | what | answer |
 //! |---|---|
 //! | the policy cannot be told | nothing is issued |
-//! | the store cannot answer | nothing is issued, or revoked as far as is known |
-//! | the event cannot be recorded, and has to be | the token is revoked again |
+//! | the store cannot answer | nothing is issued, or revoked, as far as is known; the gate asks it again |
+//! | the event cannot be recorded, and has to be | an issued token is revoked again; a revocation stands |
 
 mod builder;
 mod error;
 mod issuer;
 mod new_token;
 mod policy;
+mod wish;
 
 pub use builder::TokenIssuerBuilder;
 pub use error::{IssueError, ListError, RevokeError};

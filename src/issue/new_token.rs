@@ -101,6 +101,12 @@ impl IssuedToken {
     pub const fn summary(&self) -> &TokenSummary {
         &self.summary
     }
+
+    /// The token itself, for whoever hands it on. What is left behind can be listed again.
+    #[must_use]
+    pub fn into_plaintext(self) -> PlaintextToken {
+        self.plaintext
+    }
 }
 
 /// What [`TokenIssuer::ensure`](super::TokenIssuer::ensure) found or made.

@@ -12,6 +12,21 @@ use crate::id::OwnerId;
 use crate::scope::Scope;
 
 /// What an administrator allows. Limits nothing, unless set.
+///
+/// What an actor may create, by its [`Permissions`](crate::Permissions) and the [switch](Self::force_read_only); a
+/// refusal is an [`IssueRefusal`]:
+///
+/// | the actor may | switch | read-only for oneself | read-write for oneself | either for another |
+/// |---|---|---|---|---|
+/// | nothing | on or off | `create_not_permitted` | `create_not_permitted` | `on_behalf_not_permitted` |
+/// | *create* | off | issued | issued | `on_behalf_not_permitted` |
+/// | *create* | on | issued | `read_only_enforced` | `on_behalf_not_permitted` |
+/// | *on behalf* | on or off | `create_not_permitted` | `create_not_permitted` | issued |
+/// | both, or is the system | on or off | issued | issued | issued |
+///
+/// What the table issues can still be refused: a token that asks gets nothing of greater scope or longer life than its
+/// own (`exceeds_own_scope`, `exceeds_own_lifetime`), the expiry lies in the future (`already_expired`), and within
+/// [`max_lifetime`](Self::max_lifetime) (`lifetime_too_long`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IssuePolicy {
@@ -73,6 +88,10 @@ fn ends_by(end: Option<Timestamp>, limit: Option<Timestamp>) -> bool {
 /// that asks the same source.
 ///
 /// A fixed [`IssuePolicy`] is one, and so is a closure that answers with one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` provides no issue policy",
+    note = "pass an `IssuePolicy`, a closure `Fn() -> IssuePolicy`, or implement `PolicyProvider`"
+)]
 pub trait PolicyProvider: Send + Sync {
     /// The policy as it is now.
     ///

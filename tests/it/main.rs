@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot go on panics, and says where"
 )]
 
@@ -14,5 +15,6 @@ mod extractors;
 mod identities;
 mod imports;
 mod pass_modes;
+mod refusals;
 mod tower_contract;
 mod vectors;
