@@ -24,7 +24,7 @@ async fn list(token: AuthenticatedToken) -> String {
 }
 
 fn routes() -> Router {
-    Router::new().route("/issues", get(list).post(|| async { "created" }))
+    Router::new().route("/issues", get(list).post(|| async { "created" })).route("/about", get(|| async { "v1" }))
 }
 
 fn app(auth: TokenAuthLayer) -> Router {
@@ -81,6 +81,6 @@ async fn main() -> Result<(), AnyError> {
     a_read_only_token_cannot_create().await?;
     a_token_stops_at_its_expiry().await?;
     let auth = TokenAuthLayer::builder(MemoryStore::new()).hasher(Sha256Hasher::new()).build()?;
-    assert_refuses_anonymous::<_, Body, _>(app(auth), ["/issues"]).await;
+    assert_refuses_anonymous::<_, Body, _>(app(auth), ["/issues", "/about"]).await;
     ensure(true, "no route is open to the anonymous")
 }

@@ -11,9 +11,12 @@ const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::P
 /// Asserts that every path refuses a request without credentials, whatever its method: 401 with a `Bearer` challenge
 /// (RFC 9110 §11.6.1).
 ///
-/// GET, HEAD, POST, PUT, PATCH and DELETE are sent with an empty body. Give it the whole application, and every path
+/// GET, HEAD, POST, PUT, PATCH and DELETE are sent with an empty body. A 405 is no admission: routers answer it for
+/// methods a route does not have. At least one method of each path has to be answered 401. Give it the whole application, and every path
 /// that must not be open: it finds the route that was added after the layer. A path is what a request line has, such as
 /// `/issues/7?full=1`.
+///
+/// An axum `Router` takes any body, so name one: `assert_refuses_anonymous::<_, axum::body::Body, _>(router, paths)`.
 ///
 /// # Panics
 /// When an answer is anything else, or none, when a path is no URI, and when there is no path, which would prove
@@ -49,18 +52,30 @@ where
         complaints.push("no path was given".to_owned());
     }
     for path in paths {
+        let mut refused = false;
         for method in METHODS {
-            if let Err(complaint) = try_anonymous(app.clone(), &method, path).await {
-                complaints.push(format!("{method} {path}: {complaint}"));
+            match try_anonymous(app.clone(), &method, path).await {
+                Ok(Answer::Refused) => refused = true,
+                Ok(Answer::NoSuchMethod) => {}
+                Err(complaint) => complaints.push(format!("{method} {path}: {complaint}")),
             }
+        }
+        if !refused {
+            complaints.push(format!("{path}: answered no method with 401"));
         }
     }
     let complaints = complaints.join("\n  ");
     assert!(complaints.is_empty(), "not every anonymous request gets 401 and a Bearer challenge:\n  {complaints}");
 }
 
+/// An answer that gives nothing away.
+enum Answer {
+    Refused,
+    NoSuchMethod,
+}
+
 /// Sends one request; the error says what was wrong with the answer.
-async fn try_anonymous<S, B, R>(app: S, method: &Method, path: &str) -> Result<(), String>
+async fn try_anonymous<S, B, R>(app: S, method: &Method, path: &str) -> Result<Answer, String>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Debug,
@@ -71,7 +86,8 @@ where
     let response = app.oneshot(request).await.map_err(|error| format!("the service failed ({error:?})"))?;
     let mut challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
     match response.status() {
-        StatusCode::UNAUTHORIZED if challenges.any(|one| one.as_bytes().starts_with(b"Bearer")) => Ok(()),
+        StatusCode::UNAUTHORIZED if challenges.any(|one| one.as_bytes().starts_with(b"Bearer")) => Ok(Answer::Refused),
+        StatusCode::METHOD_NOT_ALLOWED => Ok(Answer::NoSuchMethod),
         StatusCode::UNAUTHORIZED => Err("answered 401 without a Bearer challenge".to_owned()),
         status => Err(format!("answered {status}")),
     }
@@ -116,6 +132,7 @@ mod tests {
         let basic = complaint(401, "Basic", &["/a"]).await.unwrap();
         assert!(basic.contains("GET /a: answered 401 without a Bearer challenge"), "{basic}");
         assert!(complaint(401, "Bearer", &["not a path"]).await.unwrap().contains("no URI"));
+        assert_eq!(complaint(405, "Bearer", &["/a"]).await, None, "POST is refused");
         assert!(complaint(401, "Bearer", &[]).await.unwrap().contains("no path was given"));
     }
 }
