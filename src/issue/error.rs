@@ -47,10 +47,8 @@ impl IssueError {
             _ => UnavailableCause::StoreFailed,
         })
     }
-}
 
-impl From<InsertError> for IssueError {
-    fn from(error: InsertError) -> Self {
+    pub(super) fn of_insert(error: InsertError) -> Self {
         match error {
             InsertError::Taken => Self::IdTaken,
             InsertError::Store(error) => Self::Store(error),
@@ -114,10 +112,8 @@ impl RevokeError {
             _ => Reason::Unavailable(UnavailableCause::StoreFailed),
         }
     }
-}
 
-impl From<UpdateError> for RevokeError {
-    fn from(error: UpdateError) -> Self {
+    pub(super) fn of_update(error: UpdateError) -> Self {
         match error {
             UpdateError::Missing => Self::NotFound,
             // Revoked by somebody else since it was read: the next look finds it so.

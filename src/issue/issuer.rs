@@ -15,7 +15,7 @@ use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, Subjec
 use crate::authenticator::Authenticator;
 use crate::clock::Clock;
 use crate::config::VerifyLimits;
-use crate::decision::{GateId, Reason, StoreError, UnavailableCause};
+use crate::decision::{GateId, Reason, StoreError};
 use crate::hash::{HashCost, HashError, Scratch, SecretHasher};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
@@ -184,7 +184,7 @@ impl TokenIssuer {
         let hash = self.hash(id, secret.clone()).await?.with_precheck(&id, &secret);
         let record = wish.record(id, hash, self.0.clock.wall());
         let summary = TokenSummary::from(&record);
-        self.0.registry.insert(record).await?;
+        self.0.registry.insert(record).await.map_err(IssueError::of_insert)?;
         // Somebody may have asked for this id before it was there.
         self.distrust(&id);
         Ok(IssuedToken { plaintext: PlaintextToken::assemble(&self.0.prefix, id, secret), summary })
@@ -257,7 +257,7 @@ impl TokenIssuer {
             (Err(error), _) => {
                 // It has changed elsewhere, or may have: a store can fail after it has written.
                 self.distrust(&id);
-                Err(error.into())
+                Err(RevokeError::of_update(error))
             }
         }
     }

@@ -46,6 +46,8 @@ mod error;
 mod issuer;
 mod new_token;
 mod policy;
+#[cfg(test)]
+mod tests;
 mod wish;
 
 pub use builder::TokenIssuerBuilder;

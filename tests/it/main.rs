@@ -16,5 +16,6 @@ mod identities;
 mod imports;
 mod pass_modes;
 mod refusals;
+mod secrecy;
 mod tower_contract;
 mod vectors;
