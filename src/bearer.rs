@@ -158,4 +158,24 @@ mod tests {
         assert_eq!(one(&format!("{fits}a")), Credentials::Malformed);
         assert_eq!(one(&format!("Basic {fits}")), Credentials::Malformed);
     }
+
+    /// Vectors that other projects wrote; each character of a line stands for one octet.
+    #[test]
+    fn every_vector_of_other_projects_holds() {
+        let vectors = include_str!("../tests/vectors/authorization.jsonl");
+        for vector in vectors.lines() {
+            let vector: serde_json::Value = serde_json::from_str(vector).unwrap();
+            let octets = |text: &str| text.chars().map(|char| u8::try_from(char).unwrap()).collect::<Vec<u8>>();
+            let lines = vector["authorization"].as_array().unwrap();
+            let lines: Vec<Vec<u8>> = lines.iter().map(|line| octets(line.as_str().unwrap())).collect();
+            let token = vector["token"].as_str().map(octets);
+            match (vector["expect"].as_str().unwrap(), parse(lines.iter().map(Vec::as_slice))) {
+                ("missing", Credentials::Missing | Credentials::OtherScheme) => assert_eq!(token, None, "{vector}"),
+                ("malformed", Credentials::Malformed) => assert_eq!(token, None, "{vector}"),
+                ("token", Credentials::Bearer(found)) => assert_eq!(Some(found), token.as_deref(), "{vector}"),
+                (_, found) => panic!("{vector} was read as {found:?}"),
+            }
+        }
+        assert_eq!(vectors.lines().count(), 82);
+    }
 }
