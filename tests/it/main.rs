@@ -3,11 +3,11 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a test that cannot go on panics, and says where"
 )]
 
 mod access_matrix;
+mod audit;
 mod cache_rules;
 mod configuration;
 mod desk;

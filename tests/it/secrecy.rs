@@ -92,7 +92,6 @@ impl Canary {
     }
 
     fn used(&mut self, token: &PlaintextToken) {
-        assert_eq!(token.secret().expose().len(), 38);
         self.secrets.push(token.secret().expose().to_owned());
         self.see(token);
         self.see(token.secret());
