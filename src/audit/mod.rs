@@ -4,6 +4,9 @@
 //! that decided, before the inner service runs. Text that a caller chose (path, user agent, request id) is capped and
 //! cleaned when the event is made: a sink can print it as it is.
 //!
+//! A request whose client leaves before the decision has had none: it leaves no event, though its look-up or hash may
+//! go on for others.
+//!
 //! # When things fail
 //! | the sink | the request |
 //! |---|---|

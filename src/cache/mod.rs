@@ -190,7 +190,8 @@ impl Cache {
         let until = FreshUntil(started + self.config.negative_ttl);
         let current = || self.generations.is_current(key, mark);
         for map in [&self.proved, &self.unproved] {
-            map.merge(key, |old| old.filter(|_| !current()).cloned());
+            // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
+            map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
         }
         self.negatives.merge(Negative::Unknown(key), |_| current().then_some(Absence { until, mark, revision: None }));
     }
@@ -213,6 +214,8 @@ impl Cache {
                 settled = old.map_or_else(|| settled.clone(), |old| old.updated(&settled.known, trust));
                 if current() { Some(settled.clone()) } else { old.cloned() }
             });
+            // A proof may have come between the two maps: it is not to stand on an older record.
+            self.proved.alter(&key, |entry| *entry = entry.updated(&settled.known, trust.filter(|_| current())));
         }
         Found::of(&settled, mark)
     }
@@ -220,9 +223,10 @@ impl Cache {
     /// Notes that a secret was proved against a hash of this record.
     pub(crate) fn prove(&self, claim: &Claim, found: &Found, hash: &SecretHash) {
         let key = key_of(&claim.id);
-        // A look-up may have brought a newer record while the hash ran.
-        let latest = self.unproved.read(&key, Entry::clone);
+        let mut proved = None;
         self.proved.merge(key, |old| {
+            // A look-up may have brought a newer record while the hash ran.
+            let latest = self.unproved.read(&key, Entry::clone);
             let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
             let known = &found.known;
             let mut entry = match old.or(latest.as_ref()) {
@@ -234,11 +238,11 @@ impl Cache {
                 entry.trust = entry.trust.filter(|_| believed.is_some());
             }
             entry.proofs.note(&entry.known.record, hash, claim.tag);
-            (!entry.proofs.is_empty()).then_some(entry)
+            proved = (!entry.proofs.is_empty()).then(|| entry.known.record.revision());
+            proved.map(|_| entry)
         });
-        if self.is_proved(&claim.id) {
-            self.unproved.remove(&key);
-        }
+        // What is newer than the proof's record stays: whoever brought it is about to add it to the proof.
+        self.unproved.merge(key, |left| left.filter(|left| Some(left.known.record.revision()) > proved).cloned());
     }
 
     /// Notes that a slow hash has refuted a secret.

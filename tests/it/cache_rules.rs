@@ -894,3 +894,20 @@ async fn a_store_of_one_method_is_enough() {
     }
     assert_eq!(hasher.verifications(), 1);
 }
+
+#[tokio::test]
+async fn a_replica_that_does_not_know_a_token_yet_never_leads_to_its_revival() {
+    let bench = Bench::new();
+    let token = bench.hot(Scope::ReadOnly).await;
+    let first = bench.record(&token).await;
+    bench.revoke(&token).await;
+    bench.invalidate(&token.id());
+    assert_eq!(bench.status(&token).await, 401, "the revocation is known");
+    bench.store.answer(None);
+    bench.invalidate(&token.id());
+    assert_eq!(bench.status(&token).await, 401, "a replica from before the creation");
+    bench.clock.advance(Duration::from_secs(6));
+    bench.store.answer(Some(first));
+    assert_eq!(bench.status(&token).await, 401, "a replica from before the revocation");
+    assert_eq!(bench.outcomes().iter().filter(|outcome| *outcome == "refused revoked").count(), 2);
+}
