@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::test_util::RecordingSink;
 use tower_token_auth::{
     Actor, AuditSink, Change, Clock, FanOut, IssuePolicy, NewToken, OnAuditFailure, OnForeign, OnMissing,
-    PlaintextToken, Scope, TokenAuthBuilder, TokenFilter, TokenIssuer, TokenState, TracingSink,
+    PlaintextToken, Scope, TokenAuthBuilder, TokenFilter, TokenIssuer, TokenRegistry, TokenState, TracingSink,
 };
 
 use crate::cache_rules::bench::{Bench, forge};
@@ -222,6 +222,9 @@ async fn refused_tokens_show_no_secret() {
         canary.get(&token, 401).await;
     }
     canary.send(Method::POST, Some(format!("Bearer {}", known.expose())), 403).await;
+    canary.bench.store.bar_owner(canary.bench.record(&known).await.owner()).await.unwrap();
+    canary.bench.invalidate(&known.id());
+    canary.get(&known, 401).await;
     canary.assert_silent(known.id().as_str());
 }
 
