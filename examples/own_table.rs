@@ -87,7 +87,8 @@ async fn main() -> Result<(), AnyError> {
     let (app, gate) = (app(&auth), auth.handle());
 
     let token = PlaintextToken::generate(&"acme".parse::<Prefix>()?)?;
-    let hash = Sha256Hasher::new().hash(token.secret(), &mut Scratch::new())?.to_text();
+    let hash = Sha256Hasher::new().hash(token.secret(), &mut Scratch::new())?;
+    let hash = hash.with_precheck(&token.id(), token.secret()).to_text();
     let row = Row { user_id: 7, name: "export".into(), rights: "r".into(), hash, disabled: false, created_unix: 0 };
     table.put(token.id(), row.clone());
 
