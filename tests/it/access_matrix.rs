@@ -3,17 +3,17 @@
 //! What is expected is written down here once more, from the rules in the documentation and not from the code.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_token_auth::{Access, Scope, TokenAuthLayer};
+use tower_token_auth::{Access, PlaintextToken, Scope, TokenAuthLayer};
 
-use crate::cache_rules::bench::Bench;
+use crate::cache_rules::bench::{Bench, bearer, status};
 
 const METHODS: [&str; 22] = [
     "GET",
@@ -165,4 +165,69 @@ fn the_oracle_knows_both_answers() {
     assert!(writes("QUERY", false, false, Declared::Nothing));
     assert!(writes("GET", true, false, Declared::Classified(Access::Read)));
     assert!(!writes("CONNECT", true, false, Declared::Required(Access::Read)));
+}
+
+/// The headers that the inner service sees of a GET with these.
+async fn seen(bench: &Bench, token: &PlaintextToken, headers: &[Header]) -> HeaderMap {
+    let mut request = bearer(token);
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, HeaderValue::from_static(value));
+    }
+    let seen = Arc::new(Mutex::new(None));
+    let inner = service_fn(|request: Request<Body>| {
+        *seen.lock().unwrap() = Some(request.headers().clone());
+        async { Ok::<_, Infallible>(Response::new(Body::empty())) }
+    });
+    assert_eq!(bench.auth.layer(inner).oneshot(request).await.unwrap().status(), 200);
+    let headers = seen.lock().unwrap().take();
+    headers.expect("the inner service was called")
+}
+
+#[tokio::test]
+async fn h2c_alone_goes_on_as_plain_http() {
+    let bench = Bench::new();
+    let token = bench.token(Scope::ReadWrite).await;
+    for temperature in ["cold", "hot"] {
+        let settings = ("http2-settings", "AAMAAABk");
+        let plain = seen(&bench, &token, &[("upgrade", "h2c"), settings, ("accept", "*/*")]).await;
+        assert_eq!(plain.keys().collect::<Vec<_>>(), ["accept"], "{temperature}");
+        let socket = seen(&bench, &token, &[("upgrade", "websocket"), settings]).await;
+        assert_eq!(
+            (&socket["upgrade"], &socket[settings.0]),
+            (&"websocket".parse().unwrap(), &settings.1.parse().unwrap())
+        );
+    }
+}
+
+/// The statuses of GET and POST with a read-only token, cold and hot.
+async fn read_only_statuses(bench: &Bench) -> [[u16; 2]; 2] {
+    let mut statuses = [[0; 2]; 2];
+    for (statuses, method) in statuses.iter_mut().zip([Method::GET, Method::POST]) {
+        let token = bench.token(Scope::ReadOnly).await;
+        for status in statuses {
+            let mut request = bearer(&token);
+            *request.method_mut() = method.clone();
+            let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+            *status = bench.auth.layer(inner).oneshot(request).await.unwrap().status().as_u16();
+        }
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn a_classifier_that_answers_nothing_leaves_it_to_the_method() {
+    let silent = Bench::with(|builder| builder.access(|_| None));
+    assert_eq!(read_only_statuses(&silent).await, [[200; 2], [403; 2]]);
+    let answering = Bench::with(|builder| builder.access(|_| Some(Access::Read)));
+    assert_eq!(read_only_statuses(&answering).await, [[200; 2]; 2], "the twin");
+}
+
+#[tokio::test]
+async fn a_classifier_that_panics_decides_nothing() {
+    let panicking = Bench::with(|builder| builder.access(|_| panic!("as told")));
+    assert_eq!(read_only_statuses(&panicking).await, [[503; 2]; 2]);
+    panicking.assert_last("unavailable closure_panicked");
+    let token = panicking.token(Scope::ReadOnly).await;
+    let required = panicking.auth.requiring(Access::Read);
+    assert_eq!(status(&required, token.expose()).await, 200, "the twin: nobody asks the classifier");
 }

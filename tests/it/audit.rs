@@ -13,8 +13,8 @@ use http::{HeaderValue, Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::test_util::{RecordedEvent, RecordingSink};
 use tower_token_auth::{
-    Access, Action, AuditEvent, AuditSink, Clock, FanOut, NoAudit, OnAuditFailure, Outcome, PlaintextToken, Reason,
-    Scope, TokenAuthBuilder, TracingSink,
+    Access, Action, AuditEvent, AuditSink, Clock, FanOut, NoAudit, OnAuditFailure, OnMissing, Outcome, PlaintextToken,
+    Reason, Scope, TokenAuthBuilder, TracingSink,
 };
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -328,4 +328,87 @@ fn the_tracing_sink_speaks_in_levels() {
     assert_eq!((told(1, "token_id"), told(2, "token_id")), (None, None));
     assert!(told(2, "claimed_id").is_some());
     assert_eq!(told(0, "message"), Some("token admitted"));
+}
+
+#[tokio::test]
+async fn a_passed_request_is_about_nobody() {
+    let bench = Bench::with(|builder| builder.on_missing(OnMissing::Pass));
+    let event = bench.event(anonymous(), 200).await;
+    assert_eq!((event.outcome, event.reason, event.access), (Outcome::Passed, Some(Reason::Missing), None));
+    assert_eq!((event.claimed_id, event.path.as_deref()), (None, Some("/")));
+    assert_proves_nothing(&event);
+}
+
+#[tokio::test]
+async fn a_lost_event_refuses_what_would_be_passed() {
+    for (on_failure, passed) in [(OnAuditFailure::Continue, (200, 1)), (OnAuditFailure::Refuse, (503, 0))] {
+        for order in [RecordingSink::fail_all, RecordingSink::panic_all] {
+            let bench = Bench::with(|builder| builder.on_missing(OnMissing::Pass).on_audit_failure(on_failure));
+            order(&bench.sink, true);
+            assert_eq!(bench.send(anonymous()).await, passed, "{on_failure:?}");
+            order(&bench.sink, false);
+            assert_eq!(bench.send(anonymous()).await, (200, 1), "it recovers");
+        }
+    }
+}
+
+/// What one request leaves in `tracing`.
+fn traced(configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder, anonymously: bool) -> Traced {
+    let capture = Capture::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(capture.clone()), || {
+        runtime.block_on(async {
+            let bench = Bench::with(|builder| configure(builder.audit(TracingSink::new())));
+            let mut request = with_header(&bench.token(Scope::ReadOnly).await, "user-agent", b"curl/8");
+            if anonymously {
+                request.headers_mut().remove(AUTHORIZATION);
+            }
+            assert_eq!(bench.send(request).await.0, 200);
+        });
+    });
+    let mut events = capture.0.lock().unwrap().clone();
+    events.retain(|(_, target, _)| target == TracingSink::TARGET);
+    assert_eq!(events.len(), 1, "one decision, one event");
+    events.remove(0)
+}
+
+#[test]
+fn the_tracing_sinks_fields_are_those_it_documents() {
+    let told = |builder: TokenAuthBuilder| {
+        builder
+            .client_address(|_| Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            .route(|_| Some("/{id}".to_owned()))
+            .request_id(|_| Some("7".to_owned()))
+    };
+    let (_, _, fields) = traced(told, false);
+    let mut expected = [
+        "message",
+        "version",
+        "action",
+        "outcome",
+        "token_id",
+        "owner",
+        "label",
+        "scope",
+        "access",
+        "method",
+        "path",
+        "route",
+        "user_agent",
+        "client_address",
+        "request_id",
+    ];
+    expected.sort_unstable();
+    assert_eq!(fields.keys().copied().collect::<Vec<_>>(), expected, "claimed_id, reason and actor have no value");
+    let values = ["route", "client_address", "request_id"].map(|field| fields[field].as_str());
+    assert_eq!(values, ["/{id}", "127.0.0.1", "7"]);
+}
+
+#[test]
+fn a_passed_request_is_traced_as_information() {
+    let (level, _, fields) = traced(|builder| builder.on_missing(OnMissing::Pass), true);
+    assert_eq!(level, tracing::Level::INFO);
+    assert_eq!((fields["outcome"].as_str(), fields["reason"].as_str()), ("passed", "missing"));
+    assert_eq!(fields["message"], "request passed without a token");
+    assert!(!fields.contains_key("token_id") && !fields.contains_key("claimed_id"));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt, service_fn};
@@ -167,15 +167,26 @@ fn with_owner(record: &tower_token_auth::TokenRecord, owner: &str) -> tower_toke
 
 #[tokio::test]
 async fn nothing_of_the_request_is_echoed() {
-    let bench = Bench::new();
-    let unknown = bench.stranger();
-    let request = Request::get("/echo-me?echo-me")
-        .header("x-echo-me", "echo-me")
-        .header(AUTHORIZATION, with(&unknown))
-        .body(Body::empty())
-        .unwrap();
-    let found = answer(&bench.auth, request).await;
-    assert!(!found.contains("echo-me") && !found.contains(unknown.id().as_str()), "{found}");
+    for (bench, content_type) in
+        [(Bench::new(), "text/echo-me"), (Bench::with(TokenAuthBuilder::grpc), "application/grpc+echo-me")]
+    {
+        for (name, credentials) in rows(&bench).await {
+            let found = answer(&bench.auth, telling(&credentials, content_type)).await;
+            let presented = credentials.split(' ').next_back().filter(|text| !text.is_empty());
+            let echoes = |text: &str| text.contains("echo-me") || presented.is_some_and(|word| text.contains(word));
+            assert!(!echoes(&found), "{name}: {found}");
+            assert!(
+                echoes(&format!("{:?}", telling(&credentials, content_type))),
+                "the same search finds it in {name}"
+            );
+        }
+    }
+}
+
+/// A request that names itself wherever it can.
+fn telling(credentials: &str, content_type: &str) -> Request<Body> {
+    let request = Request::post("/echo-me?echo-me").header("x-echo-me", "echo-me").header(CONTENT_TYPE, content_type);
+    request.header(AUTHORIZATION, credentials).body(Body::empty()).unwrap()
 }
 
 /// A renderer that says the opposite of everything.
@@ -187,6 +198,7 @@ fn contrary(_: &Refusal) -> Response<Bytes> {
         .header(VARY, "Accept")
         .header(RETRY_AFTER, "9999")
         .header(CONTENT_TYPE, "text/plain")
+        .header(CONTENT_LENGTH, "7")
         .header("x-own", "kept")
         .body(Bytes::from_static(b"our own words"))
         .unwrap()
@@ -209,4 +221,26 @@ async fn a_renderer_that_panics_costs_its_body_only() {
     let bench = Bench::with(|builder| builder.refusal(|_| panic!("as told")));
     let expected = answer(&plain.auth, get("Basic x")).await;
     assert_eq!(answer(&bench.auth, get("Basic x")).await, expected);
+}
+
+#[tokio::test]
+async fn a_renderer_cannot_change_the_head_of_any_row() {
+    let (plain, bench) = (Bench::new(), Bench::with(|builder| builder.refusal(contrary)));
+    for ((name, ours), (_, theirs)) in rows(&plain).await.into_iter().zip(rows(&bench).await) {
+        let delete = |credentials: &str| {
+            let mut request = get(credentials);
+            *request.method_mut() = http::Method::DELETE;
+            request
+        };
+        let (kept, found) = (answer(&plain.auth, delete(&ours)).await, answer(&bench.auth, delete(&theirs)).await);
+        assert_eq!(fixed(&found), fixed(&kept), "{name}");
+        assert!(found.ends_with("x-own: kept\n\nour own words"), "the twin: the rest is the renderer's: {found}");
+    }
+}
+
+/// The lines of an answer that are nobody's to change: the status, and what caches and clients act upon.
+fn fixed(answer: &str) -> Vec<&str> {
+    let names = ["www-authenticate:", "cache-control:", "vary:", "retry-after:", "content-length:"];
+    let is_fixed = |(at, line): &(usize, &str)| *at == 0 || names.iter().any(|name| line.starts_with(name));
+    answer.lines().enumerate().filter(is_fixed).map(|(_, line)| line).collect()
 }
