@@ -3,6 +3,8 @@
 //! | what | default | why |
 //! |---|---|---|
 //! | [`CacheConfig::ttl`] | 30 s | how long a change made elsewhere can go unseen without a change feed |
+//! | [`CacheConfig::refresh_ahead`] | a fifth of the TTL | a token in use is looked up again before anybody has to wait for it |
+//! | [`CacheConfig::stale_if_error`] | off | serving what may be out of date is the application's choice |
 //! | [`CacheConfig::negative_ttl`] | 5 s | long enough to blunt a flood, short enough for a token made elsewhere |
 //! | [`CacheConfig::proved`] | 100,000 | tokens in use at once; only a proved token takes a place |
 //! | [`CacheConfig::unproved`] | 10,000 | records found whose secret nobody has proved yet |
@@ -27,6 +29,8 @@ use crate::token::PrefixError;
 pub struct CacheConfig {
     pub(crate) ttl: Duration,
     pub(crate) negative_ttl: Duration,
+    pub(crate) refresh_ahead: Option<Duration>,
+    pub(crate) stale_if_error: Duration,
     pub(crate) proved: usize,
     pub(crate) unproved: usize,
     pub(crate) negatives: usize,
@@ -42,6 +46,30 @@ impl CacheConfig {
     #[must_use]
     pub const fn ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
+    }
+
+    /// How long before its TTL a token in use is looked up again, so that no request has to wait for that; less than
+    /// the TTL, zero for never. Default: a fifth of the TTL.
+    ///
+    /// The look-ups are made by [`background`](crate::TokenAuthLayer::background). Where that does not run, the first
+    /// request after the TTL makes one and waits for it.
+    #[must_use]
+    pub const fn refresh_ahead(self, ahead: Duration) -> Self {
+        Self { refresh_ahead: Some(ahead), ..self }
+    }
+
+    /// How long past its TTL a proved token goes on working while the store cannot answer; zero for not at all, at most
+    /// a day. Default: not at all, which is a 503.
+    ///
+    /// It holds for a store that fails, hangs or panics, and for look-ups that are refused because too many are under
+    /// way. It never holds past the token's expiry, after an invalidation, or after the store has answered that there
+    /// is no such token.
+    ///
+    /// # Security
+    /// A revocation made elsewhere can go unseen for as long, on top of the TTL, while the store is away.
+    #[must_use]
+    pub const fn stale_if_error(self, max: Duration) -> Self {
+        Self { stale_if_error: max, ..self }
     }
 
     /// How long an unknown id or a wrong secret is remembered; zero for not at all, at most a day. Default 5 s.
@@ -73,7 +101,17 @@ impl CacheConfig {
         at_least_one("CacheConfig::unproved", self.unproved)?;
         at_least_one("CacheConfig::negatives", self.negatives)?;
         at_most_a_day("CacheConfig::ttl", self.ttl)?;
-        at_most_a_day("CacheConfig::negative_ttl", self.negative_ttl)
+        at_most_a_day("CacheConfig::negative_ttl", self.negative_ttl)?;
+        at_most_a_day("CacheConfig::stale_if_error", self.stale_if_error)?;
+        match self.refresh_ahead {
+            Some(ahead) if !ahead.is_zero() && ahead >= self.ttl => Err(BuildError::RefreshAhead),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long before its TTL a record in use is due; zero for never.
+    pub(crate) fn ahead(&self) -> Duration {
+        self.refresh_ahead.unwrap_or(self.ttl / 5)
     }
 }
 
@@ -82,6 +120,8 @@ impl Default for CacheConfig {
         Self {
             ttl: Duration::from_secs(30),
             negative_ttl: Duration::from_secs(5),
+            refresh_ahead: None,
+            stale_if_error: Duration::ZERO,
             proved: 100_000,
             unproved: 10_000,
             negatives: 10_000,
@@ -200,7 +240,7 @@ fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
 }
 
 fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
-    if value.is_zero() { Err(BuildError::Zero(option)) } else { Ok(()) }
+    if value.is_zero() { Err(BuildError::NoTime(option)) } else { Ok(()) }
 }
 
 fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
@@ -217,8 +257,12 @@ pub enum BuildError {
     Prefix(PrefixError),
     /// A prefix is accepted twice.
     PrefixTwice,
-    /// An option that must be more than zero is zero.
+    /// A number that must be at least 1 is zero.
     Zero(&'static str),
+    /// A time that must be more than zero is zero.
+    NoTime(&'static str),
+    /// Tokens would be refreshed before they are read.
+    RefreshAhead,
     /// An option is longer than a day.
     TooLong(&'static str),
     /// A gate asks for more than 64 hash workers of its own.
@@ -242,6 +286,10 @@ impl fmt::Display for BuildError {
                 f.write_str("a token prefix is accepted twice; remove one `accept_prefix`")
             }
             Self::Zero(option) => write!(f, "{option} is zero; set it to at least 1"),
+            Self::NoTime(option) => write!(f, "{option} is zero; set it to more than zero, such as two seconds"),
+            Self::RefreshAhead => f.write_str(
+                "CacheConfig::refresh_ahead is not less than the TTL; set it to a part of CacheConfig::ttl, or to zero for never",
+            ),
             Self::TooLong(option) => write!(f, "{option} is longer than a day; set it to at most 24 hours"),
             Self::TooManyWorkers => f.write_str(
                 "VerifyLimits::own_workers is more than 64; set it to about half the number of cores",

@@ -63,6 +63,7 @@ mod bearer;
 mod cache;
 mod clock;
 mod config;
+mod count;
 mod decision;
 mod hash;
 mod id;
@@ -80,11 +81,14 @@ mod verify;
 
 pub use access::Access;
 pub use actor::{Actor, Permissions};
-pub use audit::{Action, AuditError, AuditEvent, AuditSink, FanOut, NoAudit, OnAuditFailure, Outcome, TracingSink};
-pub use authenticator::AuthHandle;
+pub use audit::{
+    Action, AuditError, AuditEvent, AuditSink, AuditStats, FanOut, NoAudit, OnAuditFailure, Outcome, TracingSink,
+};
+pub use authenticator::{AuthHandle, FeedState, Stats};
 #[cfg(feature = "axum")]
 pub use axum::MissingLayer;
 pub use base62::RandomError;
+pub use cache::{CacheStats, LookupStats};
 pub use clock::{Clock, Monotonic, Sleep, SystemClock, Timestamp};
 pub use config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, UnavailableCause};
@@ -102,14 +106,15 @@ pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};
 pub use store::{
-    Change, ChangeError, Cursor, InsertError, MemoryStore, TokenFilter, TokenPage, TokenRegistry, TokenStore,
-    UpdateError,
+    Change, ChangeError, ChangeFeed, Cursor, InsertError, MemoryStore, Notice, TokenFilter, TokenPage, TokenRegistry,
+    TokenStore, UpdateError,
 };
 pub use text::TextError;
 pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,
     RetiringSecret, Revision, TokenRecord, TokenState, TokenStateError,
 };
+pub use verify::HashStats;
 
 /// README.md's examples, compiled.
 #[cfg(doctest)]

@@ -4,6 +4,7 @@
 //! an escape sequence rewrites a terminal, a bidi override makes text read backwards (CVE-2021-42574).
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fmt;
 
 /// Why a piece of text cannot be a label, an owner or an attribute.
@@ -95,6 +96,21 @@ fn is_unprintable(char: char) -> bool {
             | '\u{2028}' | '\u{2029}' // line and paragraph separators
             | '\u{FEFF}' // byte order mark
         )
+}
+
+/// What caused an error, outermost first, in one line.
+pub(crate) struct Causes<'a>(pub(crate) &'a dyn StdError);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, "{error}")?;
+            cause = error.source();
+            f.write_str(if cause.is_some() { ": " } else { "" })?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(crate) struct Bounded<K, V> {
     map: DashMap<K, Place<V>, RandomState>,
     queue: Mutex<VecDeque<(K, u64)>>,
     tickets: AtomicU64,
+    evicted: AtomicU64,
     capacity: usize,
 }
 
@@ -39,6 +40,7 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             map: DashMap::with_hasher_and_shard_amount(hasher, shards()),
             queue: Mutex::default(),
             tickets: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
             capacity,
         }
     }
@@ -60,8 +62,9 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         }
     }
 
-    /// Sets, replaces or removes a value, in one step for all others.
-    pub(crate) fn merge(&self, key: K, decide: impl FnOnce(Option<&V>) -> Option<V>) {
+    /// Sets, replaces or removes a value, in one step for all others. Values that have to make room for a new one are
+    /// counted if `is_live` says so.
+    pub(crate) fn merge(&self, key: K, is_live: impl Fn(&V) -> bool, decide: impl FnOnce(Option<&V>) -> Option<V>) {
         let entered = match self.map.entry(key) {
             Entry::Occupied(mut entry) => {
                 match decide(Some(&entry.get().value)) {
@@ -77,7 +80,7 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             }),
         };
         if let Some(ticket) = entered {
-            self.enqueue(key, ticket);
+            self.enqueue(key, ticket, is_live);
         }
     }
 
@@ -94,12 +97,17 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.map.iter_mut().for_each(|mut place| change(&mut place.value));
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// How many values there are now. Walks over the shards.
+    pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
 
-    fn enqueue(&self, key: K, entered: u64) {
+    /// How many live values have gone for want of room.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    fn enqueue(&self, key: K, entered: u64, is_live: impl Fn(&V) -> bool) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back((key, entered));
         let mut chances = SECOND_CHANCES;
@@ -107,7 +115,9 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             let Some((key, ticket)) = queue.pop_front() else { break };
             // What just entered has had no time to be used; the others have lost their chance by its turn.
             if ticket != entered && self.leaves(&key, ticket, &mut chances) {
-                self.map.remove_if(&key, |_, place| place.ticket == ticket);
+                let evicted = self.map.remove_if(&key, |_, place| place.ticket == ticket);
+                let live = evicted.is_some_and(|(_, place)| is_live(&place.value));
+                self.evicted.fetch_add(u64::from(live), Ordering::Relaxed);
             } else {
                 queue.push_back((key, ticket));
             }
@@ -154,20 +164,31 @@ mod tests {
     fn a_flood_never_exceeds_the_capacity() {
         let map = map(100);
         for key in 0..10_000 {
-            map.merge(key, |_| Some(key));
+            map.merge(key, |_| true, |_| Some(key));
             assert!(map.len() <= 100);
         }
         assert_eq!(keys(&map, 0..10_000).len(), 100);
     }
 
     #[test]
+    fn only_live_values_count_as_evicted() {
+        let map = map(10);
+        for key in 0..30 {
+            map.merge(key, |value| value % 2 == 0, |_| Some(key));
+        }
+        assert_eq!((map.len(), map.evicted()), (10, 10), "20 have gone, every other was live");
+        map.remove(&29);
+        assert_eq!(map.evicted(), 10, "removed, not evicted");
+    }
+
+    #[test]
     fn a_used_key_outlives_unused_ones() {
         let map = map(3);
         for key in 0..3 {
-            map.merge(key, |_| Some(key));
+            map.merge(key, |_| true, |_| Some(key));
         }
         assert!(map.read(&0, |_| ()).is_some());
-        map.merge(3, |_| Some(3));
+        map.merge(3, |_| true, |_| Some(3));
         assert!(map.map.contains_key(&0), "used, so spared");
         assert!(!map.map.contains_key(&1), "the oldest unused one");
     }
@@ -175,22 +196,22 @@ mod tests {
     #[test]
     fn a_key_that_came_back_is_not_evicted_for_its_first_life() {
         let map = map(2);
-        map.merge(1, |_| Some(1));
+        map.merge(1, |_| true, |_| Some(1));
         map.remove(&1);
-        map.merge(1, |_| Some(1));
-        map.merge(2, |_| Some(2));
+        map.merge(1, |_| true, |_| Some(1));
+        map.merge(2, |_| true, |_| Some(2));
         assert!(map.map.contains_key(&1) && map.map.contains_key(&2));
     }
 
     #[test]
     fn merging_sees_what_is_there_and_may_remove_it() {
         let map = map(2);
-        map.merge(1, |old| Some(old.copied().unwrap_or(0) + 1));
-        map.merge(1, |old| Some(old.copied().unwrap_or(0) + 1));
+        map.merge(1, |_| true, |old| Some(old.copied().unwrap_or(0) + 1));
+        map.merge(1, |_| true, |old| Some(old.copied().unwrap_or(0) + 1));
         assert_eq!(map.read(&1, |value| *value), Some(2));
-        map.merge(1, |_| None);
+        map.merge(1, |_| true, |_| None);
         assert_eq!(map.len(), 0);
-        map.merge(1, |_| None);
+        map.merge(1, |_| true, |_| None);
         assert_eq!(map.len(), 0);
     }
 }

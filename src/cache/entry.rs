@@ -1,10 +1,12 @@
 //! What is remembered of one token.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::generations::Mark;
 use super::proof::Proofs;
-use crate::clock::Moment;
+use crate::clock::{Moment, Monotonic};
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::token::TokenRecord;
 
@@ -13,11 +15,14 @@ use crate::token::TokenRecord;
 pub(crate) struct Known {
     pub(crate) record: TokenRecord,
     pub(crate) token: AuthenticatedToken,
+    /// Whether somebody has been told that the record is due: once is enough.
+    told: AtomicBool,
 }
 
 impl Known {
     pub(crate) fn new(gate: GateId, record: TokenRecord) -> Arc<Self> {
-        Arc::new(Self { token: AuthenticatedToken::of_record(gate, &record), record })
+        let token = AuthenticatedToken::of_record(gate, &record);
+        Arc::new(Self { record, token, told: AtomicBool::new(false) })
     }
 }
 
@@ -30,6 +35,48 @@ impl FreshUntil {
     pub(crate) fn holds(self, now: Moment) -> bool {
         now.monotonic < self.0.monotonic && now.wall < self.0.wall
     }
+
+    /// The earlier of both, by either clock.
+    fn min(self, other: Self) -> Self {
+        let (one, two) = (self.0, other.0);
+        Self(Moment { wall: one.wall.min(two.wall), monotonic: one.monotonic.min(two.monotonic) })
+    }
+}
+
+/// How far a record may be believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trust {
+    /// When the answer is too old.
+    until: FreshUntil,
+    /// Believed so much longer, because the store could not be asked.
+    excused: Option<FreshUntil>,
+    /// When it is time to look the record up again; `None` for not before its end.
+    due: Option<Monotonic>,
+}
+
+impl Trust {
+    /// How long one failed look-up excuses a record: a store that is down is asked once in so long by those who wait.
+    const EXCUSE: Duration = Duration::from_secs(5);
+    /// How long after a failed look-up the next one is due: early enough to end within the excuse.
+    const RETRY: Duration = Duration::from_secs(2);
+
+    /// Trust in an answer to a question asked at `started`.
+    pub(crate) fn since(started: Moment, ttl: Duration, ahead: Duration) -> Self {
+        let due = (!ahead.is_zero()).then(|| started.monotonic + ttl.saturating_sub(ahead));
+        Self { until: FreshUntil(started + ttl), excused: None, due }
+    }
+
+    pub(crate) fn holds(&self, now: Moment) -> bool {
+        self.until.holds(now) || self.excused.is_some_and(|excused| excused.holds(now))
+    }
+
+    /// Goes on for a while, at most `max` past its end; `None` where that is over.
+    fn excuse(&self, now: Moment, max: Duration) -> Option<Self> {
+        let limit = FreshUntil(self.until.0 + max);
+        let excused = Some(FreshUntil(now + Self::EXCUSE).min(limit));
+        let due = Some(now.monotonic + Self::RETRY);
+        limit.holds(now).then_some(Self { excused, due, ..*self })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -37,18 +84,36 @@ pub(crate) struct Entry {
     pub(crate) known: Arc<Known>,
     pub(crate) proofs: Proofs,
     /// `None` is distrust: ask the store before the next use. The proofs stay.
-    pub(crate) trust: Option<FreshUntil>,
+    pub(crate) trust: Option<Trust>,
 }
 
 impl Entry {
     pub(crate) fn is_fresh(&self, now: Moment) -> bool {
-        self.trust.is_some_and(|until| until.holds(now))
+        self.trust.is_some_and(|trust| trust.holds(now))
+    }
+
+    /// Whether somebody is to be told that this record is due for a look-up. Answers so once.
+    pub(crate) fn tells_due(&self, now: Moment) -> bool {
+        let due = self.trust.and_then(|trust| trust.due).is_some_and(|due| due <= now.monotonic);
+        // Reading first keeps the line shared between cores: a due record is read often before it is looked up.
+        due && !self.known.told.load(Ordering::Relaxed) && !self.known.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Believes a proved record that has reached its end a little longer; `false` where nothing excuses it.
+    pub(crate) fn excuse(&mut self, now: Moment, max: Duration) -> bool {
+        let excused = self.trust.and_then(|trust| trust.excuse(now, max));
+        if excused.is_some() {
+            self.trust = excused;
+            self.known.told.store(false, Ordering::Relaxed);
+        }
+        excused.is_some()
     }
 
     /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
     /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision.
-    pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<FreshUntil>) -> Self {
+    pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
         if self.known.record.revision() > known.record.revision() {
+            self.known.told.store(false, Ordering::Relaxed);
             return Self { trust, ..self.clone() };
         }
         let proofs = self.proofs.carried(&self.known.record, &known.record);
@@ -63,7 +128,7 @@ pub(crate) struct Found {
     pub(crate) proofs: Proofs,
     /// Where the generations stood before the record was read.
     pub(crate) mark: Mark,
-    pub(crate) trust: Option<FreshUntil>,
+    pub(crate) trust: Option<Trust>,
 }
 
 impl Found {

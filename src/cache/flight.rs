@@ -13,7 +13,6 @@
 //! Lock order: a shard of the flights, then the cache's locks. The last handle to a flight must never be dropped
 //! under the shard's lock: that ends the flight, which takes the same lock.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -27,12 +26,13 @@ use dashmap::mapref::entry::Entry;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Shared, WeakShared, select};
 
-use super::{Cache, Found, Mark, Recalled};
+use super::{Cache, Found, FreshUntil, Mark, Recalled};
 use crate::clock::{Clock, Moment};
 use crate::config::LookupLimits;
 use crate::decision::UnavailableCause;
 use crate::id::TokenId;
 use crate::store::ErasedStore;
+use crate::text::Causes;
 use crate::token::TokenRecord;
 
 /// What the store knows of an id, and where the generations stood before it was asked.
@@ -40,6 +40,8 @@ use crate::token::TokenRecord;
 pub(crate) struct Landed {
     pub(crate) found: Option<Found>,
     pub(crate) mark: Mark,
+    /// Whoever has not looked at it by then asks again.
+    pub(crate) until: FreshUntil,
 }
 
 type LookupAnswer = Result<Landed, UnavailableCause>;
@@ -52,6 +54,26 @@ pub(crate) enum Boarded {
     /// The cache has one, after all. Never [`Recalled::Nothing`].
     Recalled(Recalled),
     Flight(Lookup),
+}
+
+/// What a gate has asked of its store, since it was built, and asks now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LookupStats {
+    /// Store calls.
+    pub calls: u64,
+    /// Store calls that failed, hung, panicked, or brought a record for another token.
+    pub failed: u64,
+    /// Requests that waited for a look-up that was under way already.
+    pub joined: u64,
+    /// Look-ups that were refused, or given up while they waited for their turn: a bound was reached.
+    pub refused: u64,
+    /// Look-ups of tokens in use ahead of their TTL, by [`background`](crate::TokenAuthLayer::background).
+    pub ahead: u64,
+    /// Look-ups of tokens that are not proved, running or waiting now.
+    pub in_flight: usize,
+    /// Look-ups of proved tokens, running or waiting now.
+    pub refreshes_in_flight: usize,
 }
 
 pub(crate) struct Lookups {
@@ -69,6 +91,30 @@ struct Source {
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
     timeout: Duration,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    calls: AtomicU64,
+    failed: AtomicU64,
+    joined: AtomicU64,
+    refused: AtomicU64,
+    ahead: AtomicU64,
+}
+
+impl Counts {
+    fn answered(&self, answer: &LookupAnswer) {
+        match answer {
+            Ok(_) => {}
+            Err(UnavailableCause::LookupsBusy) => count(&self.refused),
+            Err(_) => count(&self.failed),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 type Flights = DashMap<TokenId, Flight>;
@@ -89,7 +135,7 @@ impl Lookups {
         limits: &LookupLimits,
     ) -> Self {
         Self {
-            source: Source { store, cache, clock, timeout: limits.timeout },
+            source: Source { store, cache, clock, timeout: limits.timeout, counts: Arc::default() },
             flights: Arc::default(),
             tickets: AtomicU64::new(0),
             cold: Budget::new(limits.in_flight, limits.waiting),
@@ -101,6 +147,7 @@ impl Lookups {
     pub(crate) fn board(&self, id: &TokenId, now: Moment) -> Result<Boarded, UnavailableCause> {
         let entry = self.flights.entry(*id);
         if let Some(lookup) = self.joinable(&entry) {
+            count(&self.source.counts.joined);
             return Ok(Boarded::Flight(lookup));
         }
         // A flight may have landed since the caller looked; from here on none can, the shard is locked.
@@ -108,10 +155,40 @@ impl Lookups {
             Recalled::Nothing => {}
             recalled => return Ok(Boarded::Recalled(recalled)),
         }
-        let place = self.budget(id).enter().ok_or(UnavailableCause::LookupsBusy)?;
+        let place = self.budget(id).enter().ok_or_else(|| {
+            count(&self.source.counts.refused);
+            UnavailableCause::LookupsBusy
+        })?;
         let (flight, lookup) = self.depart(*id, place);
         drop(entry.insert(flight));
         Ok(Boarded::Flight(lookup))
+    }
+
+    /// Asks the store again for a token that is still believed; `None` where the budget is used up.
+    pub(crate) fn refresh(&self, id: &TokenId) -> Option<Lookup> {
+        let entry = self.flights.entry(*id);
+        if let Some(lookup) = self.joinable(&entry) {
+            return Some(lookup);
+        }
+        let place = self.refreshes.enter()?;
+        let (flight, lookup) = self.depart(*id, place);
+        drop(entry.insert(flight));
+        count(&self.source.counts.ahead);
+        Some(lookup)
+    }
+
+    pub(crate) fn stats(&self) -> LookupStats {
+        let counts = &self.source.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LookupStats {
+            calls: read(&counts.calls),
+            failed: read(&counts.failed),
+            joined: read(&counts.joined),
+            refused: read(&counts.refused),
+            ahead: read(&counts.ahead),
+            in_flight: self.cold.entered.load(Ordering::Relaxed),
+            refreshes_in_flight: self.refreshes.entered.load(Ordering::Relaxed),
+        }
     }
 
     /// A handle to the flight in this entry, if it is still under way and nothing was invalidated since it began.
@@ -140,7 +217,13 @@ impl Lookups {
         };
         // A panic that got out of the shared future would be a panic in all who share it.
         let guarded = AssertUnwindSafe(trip.fly()).catch_unwind();
-        let lookup = guarded.map(move |answer| answer.unwrap_or_else(|_| Err(panicked(&id)))).boxed().shared();
+        let counts = Arc::clone(&self.source.counts);
+        let landed = guarded.map(move |answer| {
+            let answer = answer.unwrap_or_else(|_| Err(panicked(&id)));
+            counts.answered(&answer);
+            answer
+        });
+        let lookup = landed.boxed().shared();
         (Flight { lookup: lookup.downgrade(), mark, ticket }, lookup)
     }
 }
@@ -187,12 +270,14 @@ impl Source {
     async fn ask(&self, id: &TokenId, mark: Mark) -> LookupAnswer {
         // What is found is as old as the question.
         let started = Moment::now(&*self.clock);
+        count(&self.counts.calls);
         let record = Arc::clone(&self.store).find(*id).await.map_err(|error| {
             tracing::error!(claimed_id = %id, cause = %Causes(&error), "the token store failed");
             UnavailableCause::StoreFailed
         })?;
         check_id(id, record.as_ref())?;
-        Ok(Landed { found: self.cache.fill(id, record, started, mark), mark })
+        let until = self.cache.answers_until(started, self.timeout);
+        Ok(Landed { found: self.cache.fill(id, record, started, mark), mark, until })
     }
 }
 
@@ -203,21 +288,6 @@ fn check_id(asked: &TokenId, record: Option<&TokenRecord>) -> Result<(), Unavail
             Err(UnavailableCause::RecordUnusable)
         }
         _ => Ok(()),
-    }
-}
-
-/// What caused an error, outermost first, in one line.
-struct Causes<'a>(&'a dyn StdError);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, "{error}")?;
-            cause = error.source();
-            f.write_str(if cause.is_some() { ": " } else { "" })?;
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,8 @@
 //! * **negatives**: ids the store does not know, and secrets that a slow hash has refuted.
 //!
 //! # What it guarantees
-//! * A record is believed until its TTL, counted from the start of its look-up, or until it is distrusted.
+//! * A record is believed until its TTL, counted from the start of its look-up, or until it is distrusted. Where the
+//!   application allows it, a proved one that is still trusted outlives its TTL while the store cannot be asked.
 //! * Distrust keeps proofs: the next use costs a look-up, not a hash.
 //! * After [`Cache::distrust`] returns, nothing that was read before it is believed, whenever it arrives.
 //! * An older revision never replaces a newer one.
@@ -22,12 +23,15 @@ mod proof;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 
 use bounded::Bounded;
-use entry::{Entry, FreshUntil};
-pub(crate) use entry::{Found, Known};
+use entry::{Entry, Trust};
+pub(crate) use entry::{Found, FreshUntil, Known};
+pub use flight::LookupStats;
 pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 use generations::Generations;
 pub(crate) use generations::Mark;
@@ -58,6 +62,42 @@ pub(crate) enum Recalled {
     Nothing,
 }
 
+/// What the hot path says.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub(crate) verdict: Verdict,
+    /// It is time to look the record up, ahead of its end, and nobody has been told so yet.
+    pub(crate) due: bool,
+}
+
+/// What a gate remembers now, and what it had to forget to stay within its bounds.
+///
+/// An eviction of what could still be believed means that a bound is too small, or that there is a flood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Requests with a token of our shape that were decided at once, from memory.
+    pub hits: u64,
+    /// Requests with a token of our shape for which the store or a hash had to be waited for, or was too busy.
+    pub misses: u64,
+    /// How often it was remembered that an id is unknown, or a secret wrong.
+    pub negative_hits: u64,
+    /// How often a record was believed past its TTL because the store could not answer.
+    pub excused: u64,
+    /// Proved tokens remembered now.
+    pub proved: usize,
+    /// Records remembered now whose secret nobody has proved.
+    pub unproved: usize,
+    /// Unknown ids and wrong secrets remembered now.
+    pub negatives: usize,
+    /// Proved tokens that were forgotten for want of room, whatever their age: a proof is worth a hash.
+    pub proved_evicted: u64,
+    /// Unproved records that were forgotten for want of room within their TTL.
+    pub unproved_evicted: u64,
+    /// Unknown ids and wrong secrets that were forgotten for want of room within their TTL.
+    pub negatives_evicted: u64,
+}
+
 pub(crate) struct Cache {
     gate: GateId,
     config: CacheConfig,
@@ -66,6 +106,8 @@ pub(crate) struct Cache {
     unproved: Bounded<u128, Entry>,
     negatives: Bounded<Negative, Absence>,
     generations: Generations,
+    excused: AtomicU64,
+    negative_hits: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,7 +139,24 @@ impl Cache {
             unproved: Bounded::new(config.unproved, hasher.clone()),
             negatives: Bounded::new(config.negatives, hasher),
             generations: Generations::new(),
+            excused: AtomicU64::new(0),
+            negative_hits: AtomicU64::new(0),
         })
+    }
+
+    /// Everything of [`CacheStats`] but hits and misses, which whoever asks the cache counts.
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            negative_hits: self.negative_hits.load(Ordering::Relaxed),
+            excused: self.excused.load(Ordering::Relaxed),
+            proved: self.proved.len(),
+            unproved: self.unproved.len(),
+            negatives: self.negatives.len(),
+            proved_evicted: self.proved.evicted(),
+            unproved_evicted: self.unproved.evicted(),
+            negatives_evicted: self.negatives.evicted(),
+            ..CacheStats::default()
+        }
     }
 
     pub(crate) fn claim(&self, token: ParsedToken) -> Claim {
@@ -105,18 +164,18 @@ impl Cache {
     }
 
     /// The hot path: a fresh record and a proved secret. `None` where it takes more to decide.
-    pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Verdict> {
+    pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Hit> {
         self.proved.read(&key_of(&claim.id), |entry| {
             if !entry.is_fresh(now) {
                 return None;
             }
             let record = &entry.known.record;
             if let Err(reason) = record.check_live(now.wall) {
-                return Some(Err(reason.into()));
+                return Some(Hit { verdict: Err(reason.into()), due: false });
             }
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
             record.live_secret(slot, now.wall)?;
-            Some(Ok(entry.known.token.clone()))
+            Some(Hit { verdict: Ok(entry.known.token.clone()), due: entry.tells_due(now) })
         })?
     }
 
@@ -147,7 +206,9 @@ impl Cache {
         let holds = |absence: &Absence| {
             absence.until.holds(now) && absence.revision == revision && self.generations.is_current(key, absence.mark)
         };
-        self.negatives.read(negative, holds).unwrap_or(false)
+        let holds = self.negatives.read(negative, holds).unwrap_or(false);
+        self.negative_hits.fetch_add(u64::from(holds), Ordering::Relaxed);
+        holds
     }
 
     /// Whether a token is among the proved, fresh or not: its look-ups have a budget of their own.
@@ -182,8 +243,8 @@ impl Cache {
             return None;
         };
         let known = Known::new(self.gate, record);
-        let trust = FreshUntil(started + self.config.ttl);
-        Some(self.settle(key, &known, mark, Some(trust)))
+        let trust = Trust::since(started, self.config.ttl, self.config.ahead());
+        Some(self.settle(key, &known, mark, Some((trust, started))))
     }
 
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
@@ -193,24 +254,31 @@ impl Cache {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
         }
-        self.negatives.merge(Negative::Unknown(key), |_| current().then_some(Absence { until, mark, revision: None }));
+        let absence = || current().then_some(Absence { until, mark, revision: None });
+        self.negatives.merge(Negative::Unknown(key), |old| old.until.holds(started), |_| absence());
     }
 
     /// Updates what is remembered of a token with a record: beside its proofs where there are any, else unproved.
-    fn settle(&self, key: u128, known: &Arc<Known>, mark: Mark, trust: Option<FreshUntil>) -> Found {
+    fn settle(&self, key: u128, known: &Arc<Known>, mark: Mark, answered: Option<(Trust, Moment)>) -> Found {
+        let trust = answered.map(|(trust, _)| trust);
+        let is_live = |old: &Entry| answered.is_none_or(|(_, started)| old.is_fresh(started));
         let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         let current = || self.generations.is_current(key, mark);
-        self.proved.merge(key, |old| {
-            settled = old?.updated(known, trust);
-            if !current() {
-                return old.cloned();
-            }
-            (!settled.proofs.is_empty()).then(|| settled.clone())
-        });
+        self.proved.merge(
+            key,
+            |_| true,
+            |old| {
+                settled = old?.updated(known, trust);
+                if !current() {
+                    return old.cloned();
+                }
+                (!settled.proofs.is_empty()).then(|| settled.clone())
+            },
+        );
         if settled.proofs.is_empty() {
-            self.unproved.merge(key, |old| {
+            self.unproved.merge(key, is_live, |old| {
                 settled = old.map_or_else(|| settled.clone(), |old| old.updated(&settled.known, trust));
                 if current() { Some(settled.clone()) } else { old.cloned() }
             });
@@ -220,29 +288,52 @@ impl Cache {
         Found::of(&settled, mark)
     }
 
+    /// Believes a proved record a little longer, because the store could not be asked; `false` where that is not
+    /// allowed: never after an invalidation, nor after the store has denied the token.
+    pub(crate) fn excuse(&self, id: &TokenId, now: Moment) -> bool {
+        let max = self.config.stale_if_error;
+        let mut excused = false;
+        if !max.is_zero() {
+            self.proved.alter(&key_of(id), |entry| excused = entry.excuse(now, max));
+        }
+        self.excused.fetch_add(u64::from(excused), Ordering::Relaxed);
+        excused
+    }
+
+    /// How long a look-up that was asked for at `started` may be judged by those who waited for it, though it may
+    /// never be remembered: with a TTL of zero it still is an answer to them.
+    pub(crate) fn answers_until(&self, started: Moment, timeout: Duration) -> FreshUntil {
+        FreshUntil(started + self.config.ttl.max(timeout))
+    }
+
     /// Notes that a secret was proved against a hash of this record.
     pub(crate) fn prove(&self, claim: &Claim, found: &Found, hash: &SecretHash) {
         let key = key_of(&claim.id);
         let mut proved = None;
-        self.proved.merge(key, |old| {
-            // A look-up may have brought a newer record while the hash ran.
-            let latest = self.unproved.read(&key, Entry::clone);
-            let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
-            let known = &found.known;
-            let mut entry = match old.or(latest.as_ref()) {
-                Some(newer) if newer.known.record.revision() >= known.record.revision() => newer.clone(),
-                Some(older) => older.updated(known, believed),
-                None => Entry { known: Arc::clone(known), proofs: Proofs::default(), trust: believed },
-            };
-            if old.is_none() {
-                entry.trust = entry.trust.filter(|_| believed.is_some());
-            }
-            entry.proofs.note(&entry.known.record, hash, claim.tag);
-            proved = (!entry.proofs.is_empty()).then(|| entry.known.record.revision());
-            proved.map(|_| entry)
-        });
+        self.proved.merge(
+            key,
+            |_| true,
+            |old| {
+                // A look-up may have brought a newer record while the hash ran.
+                let latest = self.unproved.read(&key, Entry::clone);
+                let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
+                let known = &found.known;
+                let mut entry = match old.or(latest.as_ref()) {
+                    Some(newer) if newer.known.record.revision() >= known.record.revision() => newer.clone(),
+                    Some(older) => older.updated(known, believed),
+                    None => Entry { known: Arc::clone(known), proofs: Proofs::default(), trust: believed },
+                };
+                if old.is_none() {
+                    entry.trust = entry.trust.filter(|_| believed.is_some());
+                }
+                entry.proofs.note(&entry.known.record, hash, claim.tag);
+                proved = (!entry.proofs.is_empty()).then(|| entry.known.record.revision());
+                proved.map(|_| entry)
+            },
+        );
         // What is newer than the proof's record stays: whoever brought it is about to add it to the proof.
-        self.unproved.merge(key, |left| left.filter(|left| Some(left.known.record.revision()) > proved).cloned());
+        let newer = |left: &&Entry| Some(left.known.record.revision()) > proved;
+        self.unproved.merge(key, |_| true, |left| left.filter(newer).cloned());
     }
 
     /// Notes that a slow hash has refuted a secret.
@@ -252,7 +343,8 @@ impl Cache {
             mark: found.mark,
             revision: Some(found.known.record.revision()),
         };
-        self.negatives.merge(Negative::Refuted(key_of(&claim.id), claim.tag), |_| Some(absence));
+        let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
+        self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(absence));
     }
 
     /// Takes in a changed record from whoever changed it: not believed before the store says so too, but no older
@@ -273,6 +365,16 @@ impl Cache {
         self.proved.alter(&key, |entry| entry.trust = None);
         self.unproved.alter(&key, |entry| entry.trust = None);
         self.negatives.remove(&Negative::Unknown(key));
+    }
+
+    /// Believes nothing older than this revision; without one nothing that was read before now.
+    pub(crate) fn distrust_before(&self, id: &TokenId, revision: Option<Revision>) {
+        let key = key_of(id);
+        let is_known = |entry: &Entry| revision.is_some_and(|revision| entry.known.record.revision() >= revision);
+        let known = [&self.proved, &self.unproved].into_iter().any(|map| map.read(&key, is_known).unwrap_or(false));
+        if !known {
+            self.distrust(id);
+        }
     }
 
     /// Believes nothing of this owner's tokens that was read before now.

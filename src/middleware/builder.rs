@@ -246,6 +246,7 @@ impl TokenAuthBuilder {
             verification: self.verification,
             hashers,
             clock: self.clock,
+            recorder: recorder.clone(),
         })?;
         let gate = Gate {
             authenticator,

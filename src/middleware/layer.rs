@@ -1,5 +1,6 @@
 //! The layer: what an application puts before its service.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tower_layer::Layer;
@@ -98,6 +99,32 @@ impl TokenAuthLayer {
             on_audit_failure: self.gate.on_audit_failure,
             gate: Some(authenticator.clone()),
         })
+    }
+
+    /// What is better done before a request waits for it: looks tokens in use up again ahead of their TTL, as
+    /// [`CacheConfig::refresh_ahead`](crate::CacheConfig::refresh_ahead) says. Spawn the future once, beside the server.
+    ///
+    /// Nothing depends on it: without it the first request after a TTL makes the look-up and waits for it. It ends when
+    /// the last clone of the layer, and of what it guards, is gone, or at [`AuthHandle::shutdown`].
+    ///
+    /// # Cancellation
+    /// Dropped, it gives up the look-ups it has begun; requests make them when they are due.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_token_auth::{MemoryStore, TokenAuthLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let auth = TokenAuthLayer::new(MemoryStore::new());
+    /// let background = tokio::spawn(auth.background());
+    /// // … serve …
+    /// drop(auth);
+    /// background.await.unwrap();
+    /// # }
+    /// ```
+    pub fn background(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.gate.authenticator.background()
     }
 
     /// A handle to tell the gate of changes that were made past its desk.

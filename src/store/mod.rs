@@ -5,6 +5,7 @@
 
 mod change;
 mod erased;
+mod feed;
 mod list;
 mod memory;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use change::{Change, ChangeError};
 pub(crate) use erased::{ErasedRegistry, ErasedStore};
+pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
 

@@ -59,6 +59,8 @@ struct State {
     jobs: HashMap<JobKey, VecDeque<Job>>,
     ring: VecDeque<JobKey>,
     running: HashSet<JobKey>,
+    /// How many jobs wait, of all keys.
+    waiting: usize,
     workers: usize,
     idle: usize,
     closed: bool,
@@ -95,6 +97,12 @@ impl Crew {
             Ok(()) => Ok(receiver),
             Err(_refused) => Err(CrewBusy),
         }
+    }
+
+    /// How many jobs wait, and how many run.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let state = self.floor.lock();
+        (state.waiting, state.running.len())
     }
 
     /// Gives a refused job back, so that it is dropped after the lock.
@@ -186,6 +194,7 @@ impl State {
     fn queue(&mut self, key: JobKey, job: Job) {
         let queue = self.jobs.entry(key).or_default();
         queue.push_back(job);
+        self.waiting += 1;
         if queue.len() == 1 && !self.running.contains(&key) {
             self.ring.push_back(key);
         }
@@ -195,6 +204,7 @@ impl State {
         let key = self.ring.pop_front()?;
         let queue = self.jobs.get_mut(&key)?;
         let job = queue.pop_front()?;
+        self.waiting -= 1;
         if queue.is_empty() {
             self.jobs.remove(&key);
         }

@@ -25,6 +25,7 @@ mod crew;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -61,6 +62,53 @@ pub(crate) enum Verified {
     Elsewhere,
 }
 
+/// What a gate has hashed since it was built, and what its crew hashes now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HashStats {
+    /// Verifications that proved a secret.
+    pub proved: u64,
+    /// Verifications that refuted one.
+    pub refuted: u64,
+    /// Verifications that failed: the hasher failed or panicked, or the stored hash is unusable.
+    pub failed: u64,
+    /// Verifications that were refused because the crew's queue was full.
+    pub refused: u64,
+    /// Requests that gave up waiting for theirs.
+    pub timed_out: u64,
+    /// Requests that waited for a verification that was under way already.
+    pub joined: u64,
+    /// Jobs that wait for a worker now, of all gates and desks that share the crew.
+    pub waiting: usize,
+    /// Jobs that run now, of all gates and desks that share the crew.
+    pub running: usize,
+}
+
+#[derive(Default)]
+struct Counts {
+    proved: AtomicU64,
+    refuted: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    timed_out: AtomicU64,
+    joined: AtomicU64,
+}
+
+impl Counts {
+    fn answered(&self, answer: &Answer) {
+        count(match answer {
+            Ok(Some(_)) => &self.proved,
+            Ok(None) => &self.refuted,
+            Err(UnavailableCause::HashingBusy) => &self.refused,
+            Err(_) => &self.failed,
+        });
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 pub(crate) struct Verifier {
     gate: GateId,
     cache: Arc<Cache>,
@@ -69,6 +117,7 @@ pub(crate) struct Verifier {
     hashers: Vec<Arc<dyn SecretHasher>>,
     limits: VerifyLimits,
     flights: Arc<Flights>,
+    counts: Arc<Counts>,
 }
 
 type Key = (TokenId, Tag);
@@ -96,7 +145,22 @@ impl Verifier {
         limits: VerifyLimits,
     ) -> Self {
         let crew = Crew::for_limits(&limits);
-        Self { gate, cache, clock, crew, hashers, limits, flights: Arc::default() }
+        Self { gate, cache, clock, crew, hashers, limits, flights: Arc::default(), counts: Arc::default() }
+    }
+
+    pub(crate) fn stats(&self) -> HashStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (waiting, running) = self.crew.load();
+        HashStats {
+            proved: read(&self.counts.proved),
+            refuted: read(&self.counts.refuted),
+            failed: read(&self.counts.failed),
+            refused: read(&self.counts.refused),
+            timed_out: read(&self.counts.timed_out),
+            joined: read(&self.counts.joined),
+            waiting,
+            running,
+        }
     }
 
     pub(crate) fn crew(&self) -> &Arc<Crew> {
@@ -106,7 +170,10 @@ impl Verifier {
     /// Begins to find out whether a claim's secret is that of one of these hashes of the found record.
     pub(crate) fn begin(&self, claim: &Arc<Claim>, found: &Found, candidates: Vec<SecretHash>) -> Begun {
         match guarded(&claim.id, || self.pick_all(candidates)) {
-            Err(cause) => Begun::Answered(Err(cause)),
+            Err(cause) => {
+                count(&self.counts.failed);
+                Begun::Answered(Err(cause))
+            }
             Ok((picks, HashCost::Inline)) => Begun::Answered(self.verify_here(claim, found, &picks)),
             Ok((picks, HashCost::Offload)) => self.board(claim, found, picks),
         }
@@ -126,6 +193,7 @@ impl Verifier {
 
     fn verify_here(&self, claim: &Claim, found: &Found, picks: &[Pick]) -> Answer {
         let answer = verify(claim, picks, &mut Scratch::new());
+        self.counts.answered(&answer);
         write_down(&self.cache, claim, found, &answer, &*self.clock);
         answer
     }
@@ -134,13 +202,16 @@ impl Verifier {
     fn board(&self, claim: &Arc<Claim>, found: &Found, picks: Vec<Pick>) -> Begun {
         let hashes: Arc<[SecretHash]> = picks.iter().map(|pick| pick.hash.clone()).collect();
         let (flight, landing) = match self.flights.entry((claim.id, claim.tag)) {
-            Entry::Occupied(entry) => (entry.get().clone(), None),
+            Entry::Occupied(entry) => {
+                count(&self.counts.joined);
+                (entry.get().clone(), None)
+            }
             Entry::Vacant(entry) => {
                 // A job may have ended since the caller looked; from here on none can, the shard is locked.
                 if let Some(known) = self.recall(claim, found, &hashes) {
                     return Begun::Answered(Ok(known));
                 }
-                let (landing, flight) = Landing::new(&self.flights, *entry.key(), Arc::clone(&hashes));
+                let (landing, flight) = Landing::new(self, *entry.key(), Arc::clone(&hashes));
                 entry.insert(flight.clone());
                 (flight, Some(landing))
             }
@@ -148,8 +219,8 @@ impl Verifier {
         if let Some(landing) = landing {
             self.start(Arc::clone(claim), found.clone(), picks, landing);
         }
-        let (clock, limits) = (Arc::clone(&self.clock), self.limits);
-        Begun::Waiting(Verification { flight, hashes, clock, limits })
+        let (clock, counts, limits) = (Arc::clone(&self.clock), Arc::clone(&self.counts), self.limits);
+        Begun::Waiting(Verification { flight, hashes, clock, counts, limits })
     }
 
     fn recall(&self, claim: &Claim, found: &Found, hashes: &[SecretHash]) -> Option<Option<SecretHash>> {
@@ -185,6 +256,7 @@ pub(crate) struct Verification {
     flight: Flight,
     hashes: Arc<[SecretHash]>,
     clock: Arc<dyn Clock>,
+    counts: Arc<Counts>,
     limits: VerifyLimits,
 }
 
@@ -194,7 +266,10 @@ impl Verification {
         let timer = self.clock.sleep(self.limits.wait);
         let answer = match select(self.flight.answer, timer).await {
             Either::Left((answer, _)) => answer?,
-            Either::Right(_) => return Err(UnavailableCause::HashingTimedOut),
+            Either::Right(_) => {
+                count(&self.counts.timed_out);
+                return Err(UnavailableCause::HashingTimedOut);
+            }
         };
         let asked = self.hashes.iter().all(|hash| self.flight.hashes.contains(hash));
         Ok(match answer {
@@ -208,17 +283,19 @@ impl Verification {
 /// Takes a flight from the map and then answers its waiters, however its job ends, or if it never begins.
 struct Landing {
     flights: Arc<Flights>,
+    counts: Arc<Counts>,
     key: Key,
     answer: Answer,
     sender: Option<oneshot::Sender<Answer>>,
 }
 
 impl Landing {
-    fn new(flights: &Arc<Flights>, key: Key, hashes: Arc<[SecretHash]>) -> (Self, Flight) {
+    fn new(verifier: &Verifier, key: Key, hashes: Arc<[SecretHash]>) -> (Self, Flight) {
         let (sender, receiver) = oneshot::channel();
         let answer = receiver.map(|sent| sent.unwrap_or(Err(UnavailableCause::HashingFailed))).boxed().shared();
         let busy = Err(UnavailableCause::HashingBusy);
-        let landing = Self { flights: Arc::clone(flights), key, answer: busy, sender: Some(sender) };
+        let (flights, counts) = (Arc::clone(&verifier.flights), Arc::clone(&verifier.counts));
+        let landing = Self { flights, counts, key, answer: busy, sender: Some(sender) };
         (landing, Flight { answer, hashes })
     }
 
@@ -239,6 +316,7 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
+        self.counts.answered(&self.answer);
         self.flights.remove(&self.key);
         if let Some(sender) = self.sender.take() {
             // Nobody may be waiting.

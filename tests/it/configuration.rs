@@ -54,6 +54,36 @@ fn a_prefix_that_is_accepted_twice() {
 }
 
 #[test]
+fn a_time_of_zero() {
+    let (lookup, verify) = (LookupLimits::default(), VerifyLimits::default());
+    let instant = Duration::from_millis(1);
+    for (option, wrong, right) in [
+        (
+            "LookupLimits::timeout",
+            builder().lookup(lookup.timeout(Duration::ZERO)),
+            builder().lookup(lookup.timeout(instant)),
+        ),
+        (
+            "VerifyLimits::wait",
+            builder().verification(verify.wait(Duration::ZERO)),
+            builder().verification(verify.wait(instant)),
+        ),
+    ] {
+        assert_fails(wrong, &format!("{option} is zero; set it to more than zero"));
+        assert_works(right);
+    }
+}
+
+#[test]
+fn a_refresh_ahead_of_the_record_itself() {
+    let cache = CacheConfig::default().ttl(Duration::from_secs(10));
+    let sentence = "CacheConfig::refresh_ahead is not less than the TTL; set it to a part of CacheConfig::ttl";
+    assert_fails(builder().cache(cache.refresh_ahead(Duration::from_secs(10))), sentence);
+    assert_works(builder().cache(cache.refresh_ahead(Duration::from_secs(9))));
+    assert_works(builder().cache(cache.refresh_ahead(Duration::ZERO).ttl(Duration::ZERO)));
+}
+
+#[test]
 fn a_bound_of_zero() {
     let cache = CacheConfig::default();
     let lookup = LookupLimits::default();
@@ -64,10 +94,8 @@ fn a_bound_of_zero() {
         (builder().cache(cache.negatives(0)), "CacheConfig::negatives"),
         (builder().lookup(lookup.in_flight(0)), "LookupLimits::in_flight"),
         (builder().lookup(lookup.refreshes(0)), "LookupLimits::refreshes"),
-        (builder().lookup(lookup.timeout(Duration::ZERO)), "LookupLimits::timeout"),
         (builder().verification(verify.ids(0)), "VerifyLimits::ids"),
         (builder().verification(verify.per_id(0)), "VerifyLimits::per_id"),
-        (builder().verification(verify.wait(Duration::ZERO)), "VerifyLimits::wait"),
         (builder().verification(verify.own_workers(0)), "VerifyLimits::own_workers"),
     ] {
         assert_fails(builder, &format!("{option} is zero; set it to at least 1"));

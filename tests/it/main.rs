@@ -7,6 +7,7 @@
 )]
 
 mod access_matrix;
+mod ahead;
 mod audit;
 mod cache_rules;
 mod configuration;

@@ -1,0 +1,86 @@
+//! What is better done before somebody waits for it.
+//!
+//! A token in use whose record nears its TTL is *due*. The hot path says so, once for each record, and goes on; the
+//! background asks the store meanwhile. Nothing depends on it: where it does not run, or has too much to do, the first
+//! request after the TTL asks and waits.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use async_channel::{Receiver, Sender, TrySendError};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+
+use super::{Authenticator, Core};
+use crate::id::TokenId;
+
+/// How many due tokens may wait for the background. One that finds no room waits for its TTL instead.
+const WAITING: usize = 1_024;
+
+/// Tokens that are due, on their way to the background.
+pub(super) struct Due {
+    sender: Sender<TokenId>,
+    receiver: Receiver<TokenId>,
+    attendants: Arc<AtomicUsize>,
+    /// Whether the application counts on the background.
+    wanted: bool,
+    missed: AtomicBool,
+}
+
+impl Due {
+    pub(super) fn new(wanted: bool) -> Self {
+        let (sender, receiver) = async_channel::bounded(WAITING);
+        Self { sender, receiver, attendants: Arc::default(), wanted, missed: AtomicBool::new(false) }
+    }
+
+    /// Tells the background, if it runs.
+    pub(super) fn tell(&self, id: TokenId) {
+        if self.attendants.load(Ordering::Relaxed) > 0 {
+            // A full queue is no reason to wait.
+            let _: Result<(), TrySendError<TokenId>> = self.sender.try_send(id);
+        } else if self.wanted && !self.missed.swap(true, Ordering::Relaxed) {
+            tracing::warn!("CacheConfig::refresh_ahead has no effect: add `tokio::spawn(layer.background())`");
+        }
+    }
+}
+
+/// Counts as running until it is dropped.
+struct Attending(Arc<AtomicUsize>);
+
+impl Attending {
+    fn new(attendants: &Arc<AtomicUsize>) -> Self {
+        attendants.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(attendants))
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Authenticator {
+    /// Refreshes what is due until the gate is gone or shut down. Holds nothing that keeps the gate alive.
+    pub(crate) fn background(&self) -> impl Future<Output = ()> + Send + use<> {
+        let core = &self.0;
+        let (weak, due, limit) = (Arc::downgrade(core), core.due.receiver.clone(), core.refreshes);
+        let (attendants, ended) = (Arc::clone(&core.due.attendants), core.life.ended());
+        async move {
+            let _attending = Attending::new(&attendants);
+            let refreshes = due.for_each_concurrent(limit, |id| refresh(Weak::clone(&weak), id));
+            match select(Box::pin(refreshes), ended).await {
+                Either::Left(((), _)) | Either::Right((_, _)) => {}
+            }
+        }
+    }
+}
+
+async fn refresh(core: Weak<Core>, id: TokenId) {
+    // The gate is not held while the store is waited for.
+    let Some(lookup) = core.upgrade().and_then(|core| core.lookups.refresh(&id)) else { return };
+    if let (Err(cause), Some(core)) = (lookup.await, core.upgrade()) {
+        core.excuse(&id, cause);
+    }
+}
