@@ -16,6 +16,7 @@
 //! | [`VerifyLimits::ids`] | 1,024 | ids that wait for a hash worker |
 //! | [`VerifyLimits::per_id`] | 4 | secrets of one id that wait |
 //! | [`VerifyLimits::wait`] | 2 s | as above |
+//! | [`QueuedSink`](crate::QueuedSink) | 10,000 events, of them 1,000 noise | seconds of a busy server, some 5 MiB |
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -267,6 +268,10 @@ pub enum BuildError {
     TooLong(&'static str),
     /// A gate asks for more than 64 hash workers of its own.
     TooManyWorkers,
+    /// An audit queue has no place for events about proved tokens.
+    AuditQueue,
+    /// The system has no thread to give.
+    Thread(std::io::Error),
     /// Recording is required of a sink that cannot fail.
     AuditCannotFail,
     /// The operating system has no random bytes for the cache's keys.
@@ -297,6 +302,12 @@ impl fmt::Display for BuildError {
             Self::AuditCannotFail => f.write_str(
                 "OnAuditFailure::Refuse needs an audit sink that can fail; this one never tells of a loss, so set another sink or OnAuditFailure::Continue",
             ),
+            Self::AuditQueue => f.write_str(
+                "the audit queue has no place for events about proved tokens; set QueuedSink's capacity to at least 2 and its noise to less",
+            ),
+            Self::Thread(_) => f.write_str(
+                "the system has no thread for the audit queue; raise the limit on threads of the process",
+            ),
             Self::Random(_) => f.write_str(
                 "the operating system has no random bytes for the cache's keys; give the process access to its random source",
             ),
@@ -309,6 +320,7 @@ impl StdError for BuildError {
         match self {
             Self::Prefix(error) => Some(error),
             Self::Random(error) => Some(error),
+            Self::Thread(error) => Some(error),
             _ => None,
         }
     }

@@ -82,7 +82,8 @@ mod verify;
 pub use access::Access;
 pub use actor::{Actor, Permissions};
 pub use audit::{
-    Action, AuditError, AuditEvent, AuditSink, AuditStats, FanOut, NoAudit, OnAuditFailure, Outcome, TracingSink,
+    Action, AuditError, AuditEvent, AuditSink, AuditStats, AuditTally, FanOut, Flush, NoAudit, OnAuditFailure, Outcome,
+    QueuedSink, QueuedSinkBuilder, TracingSink, Unflushed,
 };
 pub use authenticator::{AuthHandle, FeedState, Stats};
 #[cfg(feature = "axum")]

@@ -22,6 +22,8 @@ pub enum Action {
     Issue,
     /// A token's revocation was asked for at the desk.
     Revoke,
+    /// No decision at all: a [`QueuedSink`](crate::QueuedSink) tells that it has lost so many.
+    ReportLoss,
 }
 
 impl Action {
@@ -32,6 +34,7 @@ impl Action {
             Self::Authenticate => "authenticate",
             Self::Issue => "issue",
             Self::Revoke => "revoke",
+            Self::ReportLoss => "report_loss",
         }
     }
 }
@@ -49,6 +52,8 @@ pub enum Outcome {
     Refused,
     /// Undecided: 503.
     Unavailable,
+    /// Undecided: the client left before the decision.
+    Abandoned,
 }
 
 impl Outcome {
@@ -60,6 +65,7 @@ impl Outcome {
             Self::Passed => "passed",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -77,13 +83,21 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone)]
 pub struct AuditEvent<'a> {
     pub(crate) at: Timestamp,
+    pub(crate) repeated: Option<Repeated>,
     pub(crate) action: Action,
     pub(crate) outcome: Outcome,
     pub(crate) reason: Option<Reason>,
     pub(crate) subject: Subject<'a>,
     pub(crate) access: Option<Access>,
     pub(crate) request: Option<RequestFacts<'a>>,
-    pub(crate) actor: Option<&'a CreatedBy>,
+    pub(crate) actor: Option<Cow<'a, CreatedBy>>,
+}
+
+/// That an event stands for several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeated {
+    pub(crate) count: u64,
+    pub(crate) first_at: Timestamp,
 }
 
 /// Whom an event is about.
@@ -91,14 +105,31 @@ pub struct AuditEvent<'a> {
 pub(crate) enum Subject<'a> {
     Nobody,
     Claimed(TokenId),
-    Proved(&'a AuthenticatedToken),
+    Proved(Cow<'a, AuthenticatedToken>),
     /// A token at the desk: nothing is claimed or proved there.
     Handled {
         id: Option<TokenId>,
-        owner: Option<&'a OwnerId>,
-        label: Option<&'a Label>,
+        owner: Option<Cow<'a, OwnerId>>,
+        label: Option<Cow<'a, Label>>,
         scope: Option<Scope>,
     },
+}
+
+impl Subject<'_> {
+    fn into_owned(self) -> Subject<'static> {
+        match self {
+            Self::Nobody => Subject::Nobody,
+            Self::Claimed(id) => Subject::Claimed(id),
+            Self::Proved(token) => Subject::Proved(owned(token)),
+            Self::Handled { id, owner, label, scope } => {
+                Subject::Handled { id, owner: owner.map(owned), label: label.map(owned), scope }
+            }
+        }
+    }
+}
+
+fn owned<T: ToOwned + ?Sized>(value: Cow<'_, T>) -> Cow<'static, T> {
+    Cow::Owned(value.into_owned())
 }
 
 /// What an event says of a request, already capped and cleaned.
@@ -125,15 +156,33 @@ impl<'a> RequestFacts<'a> {
     }
 
     pub(crate) fn with_route(self, route: Option<String>) -> Self {
-        Self { route: route.map(|route| owned(&route, AuditEvent::MAX_PATH_LEN)), ..self }
+        Self { route: route.map(|route| cleaned(&route, AuditEvent::MAX_PATH_LEN)), ..self }
     }
 
     pub(crate) fn with_request_id(self, id: Option<String>) -> Self {
-        Self { request_id: id.map(|id| owned(&id, AuditEvent::MAX_REQUEST_ID_LEN)), ..self }
+        Self { request_id: id.map(|id| cleaned(&id, AuditEvent::MAX_REQUEST_ID_LEN)), ..self }
+    }
+
+    fn into_owned(self) -> RequestFacts<'static> {
+        RequestFacts {
+            method: owned_method(self.method),
+            path: owned(self.path),
+            route: self.route.map(owned),
+            user_agent: self.user_agent.map(owned),
+            client_address: self.client_address,
+            request_id: self.request_id.map(owned),
+        }
     }
 }
 
-fn owned(text: &str, max: usize) -> Cow<'static, str> {
+/// The methods of RFC 9110 and RFC 5789 need no allocation.
+fn owned_method(method: Cow<'_, str>) -> Cow<'static, str> {
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+    let known = KNOWN.into_iter().find(|known| *known == method);
+    known.map_or_else(|| owned(method), Cow::Borrowed)
+}
+
+fn cleaned(text: &str, max: usize) -> Cow<'static, str> {
     Cow::Owned(text::clean(text.as_bytes(), max).into_owned())
 }
 
@@ -149,10 +198,45 @@ impl AuditEvent<'_> {
     /// The greatest length of a request id, in bytes.
     pub const MAX_REQUEST_ID_LEN: usize = 128;
 
-    /// When it was decided.
+    /// The same event, which borrows nothing: for a sink that keeps it.
+    #[must_use]
+    pub fn into_owned(self) -> AuditEvent<'static> {
+        AuditEvent {
+            at: self.at,
+            repeated: self.repeated,
+            action: self.action,
+            outcome: self.outcome,
+            reason: self.reason,
+            subject: self.subject.into_owned(),
+            access: self.access,
+            request: self.request.map(RequestFacts::into_owned),
+            actor: self.actor.map(owned),
+        }
+    }
+
+    /// When it was decided; of several decisions, the last.
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// How many decisions it stands for: 1, or more where a [`QueuedSink`](crate::QueuedSink) has coalesced events about
+    /// nobody in particular. Such a summary has an outcome and a reason, and nothing of the requests.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.repeated.map_or(1, |repeated| repeated.count)
+    }
+
+    /// When the first of its decisions was made.
+    #[must_use]
+    pub fn first_at(&self) -> Timestamp {
+        self.repeated.map_or(self.at, |repeated| repeated.first_at)
+    }
+
+    /// Whether it is about a request that proved nothing: anybody can cause as many of these as they like.
+    #[must_use]
+    pub const fn is_anonymous(&self) -> bool {
+        matches!(self.subject, Subject::Nobody | Subject::Claimed(_)) && self.actor.is_none()
     }
 
     /// What was done or asked for.
@@ -175,8 +259,8 @@ impl AuditEvent<'_> {
 
     /// The token, proved by its secret.
     #[must_use]
-    pub const fn proved(&self) -> Option<&AuthenticatedToken> {
-        match self.subject {
+    pub fn proved(&self) -> Option<&AuthenticatedToken> {
+        match &self.subject {
             Subject::Proved(token) => Some(token),
             _ => None,
         }
@@ -194,9 +278,9 @@ impl AuditEvent<'_> {
     /// The id of a proved token, or of one handled at the desk.
     #[must_use]
     pub fn token_id(&self) -> Option<TokenId> {
-        match self.subject {
+        match &self.subject {
             Subject::Proved(token) => Some(token.id()),
-            Subject::Handled { id, .. } => id,
+            Subject::Handled { id, .. } => *id,
             Subject::Nobody | Subject::Claimed(_) => None,
         }
     }
@@ -204,9 +288,9 @@ impl AuditEvent<'_> {
     /// The owner of a proved token, or of one handled at the desk.
     #[must_use]
     pub fn owner(&self) -> Option<&OwnerId> {
-        match self.subject {
+        match &self.subject {
             Subject::Proved(token) => Some(token.owner()),
-            Subject::Handled { owner, .. } => owner,
+            Subject::Handled { owner, .. } => owner.as_deref(),
             Subject::Nobody | Subject::Claimed(_) => None,
         }
     }
@@ -214,9 +298,9 @@ impl AuditEvent<'_> {
     /// The label of a proved token, or of one handled at the desk.
     #[must_use]
     pub fn label(&self) -> Option<&Label> {
-        match self.subject {
+        match &self.subject {
             Subject::Proved(token) => Some(token.label()),
-            Subject::Handled { label, .. } => label,
+            Subject::Handled { label, .. } => label.as_deref(),
             Subject::Nobody | Subject::Claimed(_) => None,
         }
     }
@@ -224,9 +308,9 @@ impl AuditEvent<'_> {
     /// The scope of a proved token, or of one handled at the desk.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        match self.subject {
+        match &self.subject {
             Subject::Proved(token) => Some(token.scope()),
-            Subject::Handled { scope, .. } => scope,
+            Subject::Handled { scope, .. } => *scope,
             Subject::Nobody | Subject::Claimed(_) => None,
         }
     }
@@ -275,7 +359,7 @@ impl AuditEvent<'_> {
 
     /// Who acted at the desk.
     #[must_use]
-    pub const fn actor(&self) -> Option<&CreatedBy> {
-        self.actor
+    pub fn actor(&self) -> Option<&CreatedBy> {
+        self.actor.as_deref()
     }
 }

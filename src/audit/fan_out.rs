@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AuditError, AuditEvent, AuditSink, Outcome};
+use futures_util::future::join_all;
+
+use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome};
 
 /// Gives each event to several sinks, in order.
 ///
@@ -39,6 +41,16 @@ impl AuditSink for FanOut {
 
     fn can_fail(&self) -> bool {
         self.0.iter().any(|sink| sink.can_fail())
+    }
+
+    /// The sum over those that keep one: an event that goes to two queues counts twice.
+    fn tally(&self) -> Option<AuditTally> {
+        self.0.iter().filter_map(|sink| sink.tally()).reduce(AuditTally::plus)
+    }
+
+    fn flush(&self) -> Flush {
+        let flushes = join_all(self.0.iter().map(|sink| sink.flush()));
+        Box::pin(async move { drop(flushes.await) })
     }
 }
 

@@ -4,27 +4,37 @@
 //! that decided, before the inner service runs. Text that a caller chose (path, user agent, request id) is capped and
 //! cleaned when the event is made: a sink can print it as it is.
 //!
-//! A request whose client leaves before the decision has had none: it leaves no event, though its look-up or hash may
-//! go on for others.
+//! A request whose client leaves before the decision has had none; its event says so ([`Outcome::Abandoned`]).
 //!
 //! # When things fail
 //! | the sink | the request |
 //! |---|---|
 //! | records | goes on as decided |
 //! | answers an error, or panics | goes on as decided under [`OnAuditFailure::Continue`]; under [`OnAuditFailure::Refuse`] an admitted request becomes a 503 before the inner service runs |
-//! | is slow | is as slow: a sink that does I/O belongs behind a queue |
+//! | is slow | is as slow: a sink that does I/O belongs behind a [`QueuedSink`] |
+//!
+//! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling until an event is recorded
+//! again.
 
 mod event;
 mod fan_out;
+mod queued_sink;
+mod recorder;
+mod tally;
 mod tracing_sink;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 
 pub use event::{Action, AuditEvent, Outcome};
 pub(crate) use event::{RequestFacts, Subject};
 pub use fan_out::FanOut;
+pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
+pub(crate) use recorder::Recorder;
+pub(crate) use tally::flush_within;
+pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
 pub use tracing_sink::TracingSink;
 
 /// Takes audit events.
@@ -50,6 +60,18 @@ pub trait AuditSink: Send + Sync + 'static {
     fn can_fail(&self) -> bool {
         true
     }
+
+    /// What became of the events this sink was given, where it does not settle them before
+    /// [`record`](Self::record) returns.
+    fn tally(&self) -> Option<AuditTally> {
+        None
+    }
+
+    /// Resolves when every event that was recorded before this call is written, or counted as lost. At once, for a sink
+    /// that keeps none back.
+    fn flush(&self) -> Flush {
+        Box::pin(ready(()))
+    }
 }
 
 impl<T: AuditSink + ?Sized> AuditSink for Arc<T> {
@@ -63,6 +85,14 @@ impl<T: AuditSink + ?Sized> AuditSink for Arc<T> {
 
     fn can_fail(&self) -> bool {
         T::can_fail(self)
+    }
+
+    fn tally(&self) -> Option<AuditTally> {
+        T::tally(self)
+    }
+
+    fn flush(&self) -> Flush {
+        T::flush(self)
     }
 }
 
@@ -127,46 +157,8 @@ impl StdError for AuditError {
     }
 }
 
-/// The gate's and the desk's way to a sink: catches its panics, logs its failures.
-#[derive(Clone)]
-pub(crate) struct Recorder(Arc<dyn AuditSink>);
-
-impl Recorder {
-    pub(crate) fn new(sink: Arc<dyn AuditSink>) -> Self {
-        Self(sink)
-    }
-
-    pub(crate) fn can_fail(&self) -> bool {
-        self.0.can_fail()
-    }
-
-    /// Records the event that `make` makes, where anybody listens; `false` where that failed.
-    pub(crate) fn record<'a>(&self, outcome: Outcome, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
-        let recorded = catch(|| if self.0.wants(outcome) { self.0.record(&make()) } else { Ok(()) });
-        if let Err(error) = &recorded {
-            tracing::error!(cause = error.0.to_string(), "an audit event was not recorded");
-        }
-        recorded.is_ok()
-    }
-}
-
 /// A sink's panic becomes an error: it must not take the request down, nor other sinks' events with it.
 fn catch(record: impl FnOnce() -> Result<(), AuditError>) -> Result<(), AuditError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(record))
         .unwrap_or_else(|_| Err(AuditError::new("the audit sink panicked")))
-}
-
-/// STUB
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AuditStats {}
-impl Recorder {
-    pub(crate) fn stats(&self) -> AuditStats {
-        AuditStats {}
-    }
-}
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").finish_non_exhaustive()
-    }
 }

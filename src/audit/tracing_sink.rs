@@ -2,7 +2,7 @@
 
 use tracing::Level;
 
-use super::{AuditError, AuditEvent, AuditSink, Outcome};
+use super::{Action, AuditError, AuditEvent, AuditSink, Outcome};
 
 /// Writes each event to the application's `tracing` subscriber: the default sink.
 ///
@@ -10,13 +10,13 @@ use super::{AuditError, AuditEvent, AuditSink, Outcome};
 ///
 /// | outcome | level | message |
 /// |---|---|---|
-/// | allowed, passed | INFO | `token admitted`, `request passed without a token`, `desk: done` |
+/// | allowed, passed, abandoned | INFO | `token admitted`, `request passed without a token`, `desk: done`, `client left` |
 /// | refused | WARN | `request refused`, `desk: refused` |
-/// | unavailable | ERROR | `no decision`, `desk: failed` |
+/// | unavailable | ERROR | `no decision`, `desk: failed`, `audit events lost` |
 ///
 /// Fields: `version`, `action`, `outcome`, `reason`, `token_id` (proved, or handled at the desk), `claimed_id`
 /// (not proved), `owner`, `label`, `scope`, `access`, `method`, `path`, `route`, `user_agent`, `client_address`,
-/// `request_id`, `actor`.
+/// `request_id`, `actor`; of an event that stands for several decisions also `count` and `first_at`.
 ///
 /// # Security
 /// A filter such as `RUST_LOG=warn` hides the admitted requests, `RUST_LOG=my_app=info` hides everything: name the
@@ -62,6 +62,8 @@ macro_rules! emit {
             client_address = event.client_address().map(tracing::field::display),
             request_id = event.request_id(),
             actor = event.actor().map(tracing::field::display),
+            count = Some(event.count()).filter(|count| *count != 1),
+            first_at = Some(event.first_at()).filter(|first| *first != event.at()).map(tracing::field::display),
             "{}",
             message(event),
         );
@@ -70,6 +72,8 @@ macro_rules! emit {
 
 fn message(event: &AuditEvent<'_>) -> &'static str {
     match (event.actor().is_some(), event.outcome()) {
+        _ if event.action() == Action::ReportLoss => "audit events lost",
+        (_, Outcome::Abandoned) => "client left",
         (false, Outcome::Allowed) => "token admitted",
         (false, Outcome::Passed) => "request passed without a token",
         (false, Outcome::Refused) => "request refused",
@@ -83,7 +87,7 @@ fn message(event: &AuditEvent<'_>) -> &'static str {
 impl AuditSink for TracingSink {
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
         match event.outcome() {
-            Outcome::Allowed | Outcome::Passed => emit!(Level::INFO, event),
+            Outcome::Allowed | Outcome::Passed | Outcome::Abandoned => emit!(Level::INFO, event),
             Outcome::Refused => emit!(Level::WARN, event),
             Outcome::Unavailable => emit!(Level::ERROR, event),
         }
@@ -92,7 +96,9 @@ impl AuditSink for TracingSink {
 
     fn wants(&self, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Allowed | Outcome::Passed => tracing::event_enabled!(target: TracingSink::TARGET, Level::INFO),
+            Outcome::Allowed | Outcome::Passed | Outcome::Abandoned => {
+                tracing::event_enabled!(target: TracingSink::TARGET, Level::INFO)
+            }
             Outcome::Refused => tracing::event_enabled!(target: TracingSink::TARGET, Level::WARN),
             Outcome::Unavailable => tracing::event_enabled!(target: TracingSink::TARGET, Level::ERROR),
         }

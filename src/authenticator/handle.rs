@@ -1,8 +1,10 @@
 //! What an application tells a gate, and learns of it.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::{Authenticator, Stats};
+use crate::audit::Unflushed;
 use crate::id::{OwnerId, TokenId};
 use crate::store::ChangeFeed;
 
@@ -68,5 +70,17 @@ impl AuthHandle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// Ends [`background`](crate::TokenAuthLayer::background) and every [`follow`](Self::follow), and waits until the
+    /// audit events of before are written, at most for `deadline`. The gate goes on judging.
+    ///
+    /// # Errors
+    /// [`Unflushed`] with the number of decisions that wait when the deadline has passed.
+    ///
+    /// # Cancellation
+    /// Dropped, the events are written all the same if the process lives on.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
+        self.0.shutdown(deadline).await
     }
 }

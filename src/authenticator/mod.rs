@@ -24,6 +24,7 @@ mod stats;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -35,7 +36,7 @@ use background::Due;
 use follow::Feeds;
 use life::Life;
 
-use crate::audit::Recorder;
+use crate::audit::{Recorder, Unflushed, flush_within};
 use crate::cache::{Boarded, Cache, Claim, Found, Judgement, Landed, Lookup, Lookups, Recalled};
 use crate::clock::{Clock, Moment};
 use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
@@ -167,6 +168,12 @@ impl Authenticator {
         self.0.cache.distrust(id);
     }
 
+    async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
+        let core = &self.0;
+        core.life.end();
+        flush_within(core.recorder.flush(), &*core.clock, deadline, || core.recorder.stats().queued).await
+    }
+
     fn distrust_owner(&self, owner: &OwnerId) {
         self.0.cache.distrust_owner(owner);
     }
@@ -254,7 +261,11 @@ impl Core {
         if !self.cache.is_current(&claim.id, landed.mark) || !landed.until.holds(now) {
             return self.advance(claim, proven);
         }
-        let recalled = landed.found.map_or(Recalled::Unknown, Recalled::Found);
+        // Others may have learnt better since it landed.
+        let recalled = match self.cache.recall(&claim.id, now) {
+            Recalled::Nothing => landed.found.map_or(Recalled::Unknown, Recalled::Found),
+            known => known,
+        };
         self.weigh(claim, recalled, proven, now)
     }
 

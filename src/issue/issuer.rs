@@ -1,5 +1,6 @@
 //! The desk itself.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -276,8 +277,17 @@ impl TokenIssuer {
             Some(_) => Outcome::Refused,
         };
         let at = self.0.clock.wall();
-        let event =
-            || AuditEvent { at, action, outcome, reason, subject, access: None, request: None, actor: Some(actor) };
+        let event = || AuditEvent {
+            at,
+            repeated: None,
+            action,
+            outcome,
+            reason,
+            subject,
+            access: None,
+            request: None,
+            actor: Some(Cow::Borrowed(actor)),
+        };
         self.0.recorder.record(outcome, event) || self.0.on_audit_failure == OnAuditFailure::Continue
     }
 }
@@ -290,8 +300,8 @@ fn may_see(actor: &Actor, record: &TokenRecord) -> bool {
 fn subject_of(record: &TokenRecord) -> Subject<'_> {
     Subject::Handled {
         id: Some(record.id()),
-        owner: Some(record.owner()),
-        label: Some(record.label()),
+        owner: Some(Cow::Borrowed(record.owner())),
+        label: Some(Cow::Borrowed(record.label())),
         scope: Some(record.scope()),
     }
 }

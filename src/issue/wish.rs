@@ -1,5 +1,7 @@
 //! A wish whose texts are in order, and the record it becomes.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
 use super::error::IssueError;
@@ -37,7 +39,12 @@ impl Wish {
     }
 
     pub(super) fn subject(&self, id: Option<TokenId>) -> Subject<'_> {
-        Subject::Handled { id, owner: Some(&self.owner), label: Some(&self.label), scope: Some(self.scope) }
+        Subject::Handled {
+            id,
+            owner: Some(Cow::Borrowed(&self.owner)),
+            label: Some(Cow::Borrowed(&self.label)),
+            scope: Some(self.scope),
+        }
     }
 
     pub(super) fn record(&self, id: TokenId, hash: SecretHash, now: Timestamp) -> TokenRecord {

@@ -23,7 +23,8 @@ pin_project! {
     ///
     /// # Cancellation
     /// Dropped while it waits for its verdict, it takes nobody with it: others who wait for the same look-up or hash
-    /// get their answer, and a hash that has begun is finished and remembered.
+    /// get their answer, and a hash that has begun is finished and remembered. The audit trail is told that the client
+    /// left.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -47,12 +48,26 @@ pin_project! {
     }
 }
 
+/// A request that waits. Dropped before it is concluded, it was abandoned.
 struct Pending<S, B> {
     gate: Arc<Gate>,
     required: Option<Access>,
+    held: Option<Held<S, B>>,
+}
+
+struct Held<S, B> {
     presented: Presented,
     request: Request<B>,
     service: S,
+}
+
+impl<S, B> Drop for Pending<S, B> {
+    fn drop(&mut self) {
+        if let Some(Held { presented, request, .. }) = self.held.take() {
+            let (head, _) = request.into_parts();
+            self.gate.abandon(&head, &presented);
+        }
+    }
 }
 
 impl<S, B> ResponseFuture<S, B>
@@ -75,7 +90,8 @@ where
         service: S,
     ) -> Self {
         let (verdict, presented) = waiting.into_parts();
-        let pending = Some(Pending { gate, required, presented, request, service });
+        let held = Some(Held { presented, request, service });
+        let pending = Some(Pending { gate, required, held });
         Self { state: State::Waiting { verdict, pending } }
     }
 }
@@ -84,15 +100,17 @@ impl<S, B> Pending<S, B>
 where
     S: Service<Request<B>>,
 {
-    fn conclude(self, verdict: Verdict) -> State<S, B> {
-        let (mut head, body) = self.request.into_parts();
-        match self.gate.resume(&mut head, self.required, verdict, self.presented) {
+    /// `None` where that has happened before.
+    fn conclude(mut self, verdict: Verdict) -> Option<State<S, B>> {
+        let Held { presented, request, service } = self.held.take()?;
+        let (mut head, body) = request.into_parts();
+        Some(match self.gate.resume(&mut head, self.required, verdict, presented) {
             Reception::Refused(response) => State::Refused { response: Some(response) },
             // A verdict is final: a gate that has one does not wait again.
             Reception::Onward | Reception::Waiting(_) => {
-                State::Admitted { future: Oneshot::new(self.service, Request::from_parts(head, body)) }
+                State::Admitted { future: Oneshot::new(service, Request::from_parts(head, body)) }
             }
-        }
+        })
     }
 }
 
@@ -115,8 +133,8 @@ where
                 },
                 Projected::Waiting { verdict, pending } => {
                     let verdict = ready!(verdict.as_mut().poll(cx));
-                    match pending.take() {
-                        Some(pending) => pending.conclude(verdict),
+                    match pending.take().and_then(|pending| pending.conclude(verdict)) {
+                        Some(state) => state,
                         None => return Poll::Pending,
                     }
                 }

@@ -1,5 +1,6 @@
 //! The gate: from a request's head to a decision, recorded once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -135,6 +136,14 @@ impl Gate {
         self.conclude(request, required, verdict, waiting)
     }
 
+    /// Records that a request's client has left while it waited.
+    pub(super) fn abandon(&self, request: &Parts, presented: &Presented) {
+        let claimed = Subject::Claimed(presented.id);
+        // Nobody is left to be told of a loss; the recorder logs it.
+        let _recorded =
+            self.recorder.record(Outcome::Abandoned, || self.event(Outcome::Abandoned, None, claimed, None, request));
+    }
+
     fn conclude(
         &self,
         request: &mut Parts,
@@ -153,7 +162,9 @@ impl Gate {
             Ok(demand) => demand,
             Err(response) => return Reception::Refused(*response),
         };
-        let event = |request| self.event(Outcome::Allowed, None, Subject::Proved(&token), Some(demand.access), request);
+        let event = |request| {
+            self.event(Outcome::Allowed, None, Subject::Proved(Cow::Borrowed(&token)), Some(demand.access), request)
+        };
         let recorded = self.recorder.record(Outcome::Allowed, || event(&*request));
         if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
             return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
@@ -178,7 +189,7 @@ impl Gate {
         required: Option<Access>,
         token: &AuthenticatedToken,
     ) -> Result<Demand, Box<Response<Bytes>>> {
-        let subject = Subject::Proved(token);
+        let subject = Subject::Proved(Cow::Borrowed(token));
         let classified = match &self.closures.access {
             Some(classify) if required.is_none() => {
                 catch_unwind(AssertUnwindSafe(|| classify(&RequestHead::of(request)))).map_err(|_| {
@@ -258,6 +269,7 @@ impl Gate {
     ) -> AuditEvent<'a> {
         AuditEvent {
             at: self.authenticator.clock().wall(),
+            repeated: None,
             action: Action::Authenticate,
             outcome,
             reason,

@@ -115,6 +115,8 @@ pub struct RecordedEvent {
     pub request_id: Option<String>,
     /// Who acted at the desk, such as `user:alice`.
     pub actor: Option<String>,
+    /// How many decisions it stands for.
+    pub count: u64,
 }
 
 impl From<&AuditEvent<'_>> for RecordedEvent {
@@ -137,6 +139,7 @@ impl From<&AuditEvent<'_>> for RecordedEvent {
             client_address: event.client_address(),
             request_id: event.request_id().map(str::to_owned),
             actor: event.actor().map(ToString::to_string),
+            count: event.count(),
         }
     }
 }
@@ -152,6 +155,7 @@ mod tests {
             action: Action::Authenticate,
             outcome: Outcome::Refused,
             reason: Some(Reason::Missing),
+            repeated: None,
             subject: Subject::Nobody,
             access: None,
             request: Some(RequestFacts::new("GET", "/issues", None)),
