@@ -8,6 +8,7 @@
 
 mod access_matrix;
 mod audit;
+mod cache_model;
 mod cache_rules;
 mod configuration;
 mod desk;
