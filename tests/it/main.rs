@@ -18,5 +18,6 @@ mod imports;
 mod pass_modes;
 mod refusals;
 mod secrecy;
+mod siege;
 mod tower_contract;
 mod vectors;
