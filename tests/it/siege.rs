@@ -46,7 +46,11 @@ async fn a_leader_may_vanish_at_any_await() {
         let early: Vec<_> = others.iter_mut().map(|other| other.as_mut().now_or_never()).collect();
         drop(leader);
         for (other, early) in others.into_iter().zip(early) {
-            assert_eq!(if early.is_some() { early.unwrap() } else { other.await }, 200, "after {polls} polls");
+            let status = match early {
+                Some(status) => status,
+                None => other.await,
+            };
+            assert_eq!(status, 200, "after {polls} polls");
         }
         assert_eq!(bench.counts(), (1, 1), "after {polls} polls: (look-ups, hashes)");
         assert_eq!(bench.store.in_flight(), 0);

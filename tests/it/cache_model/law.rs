@@ -36,7 +36,7 @@ pub(super) struct LookUp {
 
 #[derive(Debug)]
 pub(super) enum End {
-    Brought(Option<TokenRecord>),
+    Brought(Box<Option<TokenRecord>>),
     /// An error, a panic, a record of another token, or given up.
     Nothing,
 }
@@ -77,7 +77,7 @@ impl Trial<'_> {
     fn may_be_unavailable(&self) -> bool {
         let came_to_nothing = |look_up: &&LookUp| matches!(look_up.end, Some((end, End::Nothing)) if end >= self.began);
         let busy = self.outcome == "unavailable lookups_busy" && self.setup.tight;
-        busy || self.look_ups.iter().any(|look_up| came_to_nothing(look_up))
+        busy || self.look_ups.iter().any(came_to_nothing)
     }
 
     /// Whether an answer that counts says so: the last one while it is fresh, or one that this request waited for.
@@ -112,7 +112,7 @@ impl Trial<'_> {
         self.look_ups.iter().filter_map(|look_up| {
             let Some((ended, End::Brought(answer))) = &look_up.end else { return None };
             let outdated = self.outdated.iter().any(|tick| (look_up.begun..*ended).contains(tick));
-            (!outdated).then_some((*look_up, *ended, answer.as_ref()))
+            (!outdated).then_some((*look_up, *ended, answer.as_ref().as_ref()))
         })
     }
 }

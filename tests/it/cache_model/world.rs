@@ -127,7 +127,7 @@ impl TokenStore for Witness {
         }
         let answer = find.await?;
         if answer.as_ref().is_none_or(|record| record.id() == *id) {
-            watch.end(End::Brought(answer.clone()));
+            watch.end(End::Brought(Box::new(answer.clone())));
         }
         Ok(answer)
     }
@@ -143,7 +143,7 @@ enum Mood {
     Holds,
     Fails,
     Panics,
-    Answers(Option<TokenRecord>),
+    Answers(Box<Option<TokenRecord>>),
 }
 
 struct Waiting {
@@ -209,7 +209,9 @@ impl World {
             Step::Vanish(at) if !self.waiting.is_empty() => {
                 let at = at % self.waiting.len();
                 drop(self.waiting.remove(at));
-                model.map(|model| model.vanish(at));
+                if let Some(model) = model {
+                    model.vanish(at);
+                }
             }
             Step::Vanish(_) => {}
             Step::WallForward(span) => self.bench.clock.step_wall(self.now().wall + span),
@@ -233,10 +235,10 @@ impl World {
             Step::StoreFails => Mood::Fails,
             Step::StorePanics => Mood::Panics,
             Step::StoreHolds => Mood::Holds,
-            Step::StoreKnowsNothing => Mood::Answers(None),
+            Step::StoreKnowsNothing => Mood::Answers(Box::default()),
             Step::StoreLags(token, back) => {
                 let past = &self.past[token];
-                Mood::Answers(past.iter().rev().nth(back).or(past.first()).cloned())
+                Mood::Answers(Box::new(past.iter().rev().nth(back).or(past.first()).cloned()))
             }
             _ => Mood::Works,
         };
@@ -246,7 +248,7 @@ impl World {
             Mood::Fails => store.fail(),
             Mood::Panics => self.log.lock().unwrap().panics = true,
             Mood::Holds => store.hold(),
-            Mood::Answers(answer) => store.answer(answer.clone()),
+            Mood::Answers(answer) => store.answer(*answer.clone()),
         }
     }
 
@@ -297,18 +299,24 @@ impl World {
         match step {
             Step::Invalidate(token) => {
                 handle.invalidate(&id_of(token));
-                model.map(|model| model.invalidate(token));
+                if let Some(model) = model {
+                    model.invalidate(token);
+                }
                 outdate(token, true);
             }
             Step::InvalidateOwner(whose) => {
                 let owner = owner_of(whose);
                 handle.invalidate_owner(&OwnerId::new(owner).unwrap());
-                model.map(|model| model.invalidate_owner(owner));
+                if let Some(model) = model {
+                    model.invalidate_owner(owner);
+                }
                 (0..TOKENS).for_each(|token| outdate(token, owner_of(token) == owner));
             }
             _ => {
                 handle.invalidate_all();
-                model.map(|model| model.invalidate_all());
+                if let Some(model) = model {
+                    model.invalidate_all();
+                }
                 (0..TOKENS).for_each(|token| outdate(token, true));
             }
         }
@@ -388,8 +396,10 @@ impl Sight for World {
             Mood::Holds => Does::Holds(self.stored(token)),
             Mood::Fails => Does::Fails("unavailable store_failed"),
             Mood::Panics => Does::Fails("unavailable store_panicked"),
-            Mood::Answers(Some(record)) if record.id() != id_of(token) => Does::Fails("unavailable record_unusable"),
-            Mood::Answers(answer) => Does::Brings(answer.clone()),
+            Mood::Answers(answer) if answer.as_ref().as_ref().is_some_and(|record| record.id() != id_of(token)) => {
+                Does::Fails("unavailable record_unusable")
+            }
+            Mood::Answers(answer) => Does::Brings(*answer.clone()),
         }
     }
 }
