@@ -116,12 +116,12 @@ enum Negative {
     Refuted(u128, Tag),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Absence {
     until: FreshUntil,
     mark: Mark,
-    /// The revision a refuted secret was judged against.
-    revision: Option<Revision>,
+    /// What a refuted secret was judged against: the revision, and whether its retiring secret was live.
+    judged: Option<(Revision, bool)>,
 }
 
 fn key_of(id: &TokenId) -> u128 {
@@ -190,7 +190,7 @@ impl Cache {
         if let Some(found) = found(&self.proved).or_else(|| found(&self.unproved)) {
             return Recalled::Found(found);
         }
-        match self.recall_absence(&Negative::Unknown(key), key, None, now) {
+        match self.recall_absence(&Negative::Unknown(key), key, now, |_| true) {
             true => Recalled::Unknown,
             false => Recalled::Nothing,
         }
@@ -199,12 +199,15 @@ impl Cache {
     /// Whether a slow hash has refuted this secret for this record lately.
     pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, now: Moment) -> bool {
         let key = key_of(&claim.id);
-        self.recall_absence(&Negative::Refuted(key, claim.tag), key, Some(record.revision()), now)
+        // A wall clock that was stepped back makes a retired secret live again: that one was not refuted.
+        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
+        let covers = |(revision, with): (Revision, bool)| revision == record.revision() && (with || !retiring);
+        self.recall_absence(&Negative::Refuted(key, claim.tag), key, now, |absence| absence.judged.is_some_and(covers))
     }
 
-    fn recall_absence(&self, negative: &Negative, key: u128, revision: Option<Revision>, now: Moment) -> bool {
+    fn recall_absence(&self, negative: &Negative, key: u128, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
         let holds = |absence: &Absence| {
-            absence.until.holds(now) && absence.revision == revision && self.generations.is_current(key, absence.mark)
+            absence.until.holds(now) && self.generations.is_current(key, absence.mark) && covers(absence)
         };
         let holds = self.negatives.read(negative, holds).unwrap_or(false);
         self.negative_hits.fetch_add(u64::from(holds), Ordering::Relaxed);
@@ -254,8 +257,12 @@ impl Cache {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
         }
-        let absence = || current().then_some(Absence { until, mark, revision: None });
-        self.negatives.merge(Negative::Unknown(key), |old| old.until.holds(started), |_| absence());
+        let is_live = |old: &Absence| old.until.holds(started);
+        self.negatives.merge(Negative::Unknown(key), is_live, |old| match current() {
+            true => Some(Absence { until, mark, judged: None }),
+            // What came late must not erase what a later look-up has found meanwhile.
+            false => old.copied(),
+        });
     }
 
     /// Updates what is remembered of a token with a record: beside its proofs where there are any, else unproved.
@@ -338,10 +345,12 @@ impl Cache {
 
     /// Notes that a slow hash has refuted a secret.
     pub(crate) fn refute(&self, claim: &Claim, found: &Found, now: Moment) {
+        let record = &found.known.record;
+        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
         let absence = Absence {
             until: FreshUntil(now + self.config.negative_ttl),
             mark: found.mark,
-            revision: Some(found.known.record.revision()),
+            judged: Some((record.revision(), retiring)),
         };
         let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
         self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(absence));

@@ -262,6 +262,7 @@ fn desk_with_gate(store: &Lossy) -> (TokenIssuer, Authenticator) {
         verification: limits,
         hashers: vec![Arc::clone(&hasher)],
         clock: Arc::clone(&clock),
+        recorder: Recorder::new(Arc::new(Sink::default())),
     })
     .unwrap();
     let desk = TokenIssuer::assemble(DeskParts {

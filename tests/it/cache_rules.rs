@@ -22,7 +22,7 @@ pub(crate) mod bench {
 
     use axum::body::Body;
     use http::header::AUTHORIZATION;
-    use http::{Request, Response};
+    use http::{Method, Request, Response};
     use tower::{Layer, ServiceExt, service_fn};
     use tower_token_auth::test_util::{CheapHasher, ManualClock, RecordingSink, ScriptedStore, draft_with};
     use tower_token_auth::{
@@ -128,17 +128,23 @@ pub(crate) mod bench {
     }
 
     pub(crate) fn bearer(token: &PlaintextToken) -> Request<Body> {
-        bearer_text(token.expose())
+        bearer_text(Method::GET, token.expose())
     }
 
-    fn bearer_text(text: &str) -> Request<Body> {
-        Request::get("/").header(AUTHORIZATION, format!("Bearer {text}")).body(Body::empty()).unwrap()
+    fn bearer_text(method: Method, text: &str) -> Request<Body> {
+        let request = Request::builder().method(method).header(AUTHORIZATION, format!("Bearer {text}"));
+        request.body(Body::empty()).unwrap()
     }
 
     /// The status of one GET.
     pub(crate) async fn status(auth: &TokenAuthLayer, text: &str) -> u16 {
+        status_of(auth, Method::GET, text).await
+    }
+
+    /// The status of one request.
+    pub(crate) async fn status_of(auth: &TokenAuthLayer, method: Method, text: &str) -> u16 {
         let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
-        auth.layer(inner).oneshot(bearer_text(text)).await.unwrap().status().as_u16()
+        auth.layer(inner).oneshot(bearer_text(method, text)).await.unwrap().status().as_u16()
     }
 
     /// A well-formed token of this id with another secret, as somebody would guess it.

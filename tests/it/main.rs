@@ -9,6 +9,7 @@
 mod access_matrix;
 mod ahead;
 mod audit;
+mod cache_model;
 mod cache_rules;
 mod configuration;
 mod desk;
@@ -16,7 +17,9 @@ mod extractors;
 mod identities;
 mod imports;
 mod pass_modes;
+mod queued_sink;
 mod refusals;
 mod secrecy;
+mod siege;
 mod tower_contract;
 mod vectors;
