@@ -81,7 +81,7 @@ impl Trial<'_> {
     }
 
     /// Whether an answer that counts says so: the last one while it is fresh, or one that this request waited for.
-    /// Somebody else may have learned more since that one landed; what was known when it landed holds.
+    /// What somebody else has learned since that one landed counts before it.
     fn is_true(&self) -> bool {
         let mut newest: Option<&TokenRecord> = None;
         let (mut waited_for, mut last) = (false, false);
@@ -92,8 +92,12 @@ impl Trial<'_> {
             let ttl = if answer.is_some() { self.setup.ttl } else { self.setup.negative_ttl };
             let counts = look_up.begun > self.invalidated;
             let says_so = counts && self.is_said(answer, newest);
-            waited_for |= says_so && ended >= self.began;
-            last = says_so && self.now.is_within(ttl, look_up.at);
+            // While the store fails, a record goes on; that there is none does not.
+            let stale = if answer.is_some() { self.setup.stale } else { Duration::ZERO };
+            last = says_so && self.now.is_within(ttl + stale, look_up.at);
+            // Another answer that is fresh takes the place of the one this request waited for.
+            let better = counts && !says_so && !self.setup.small && self.now.is_within(ttl, look_up.at);
+            waited_for = says_so && ended >= self.began || waited_for && !better;
         }
         waited_for || last
     }

@@ -1,5 +1,7 @@
 //! The rules of the cache once more: for one thread, without bounds, and slow.
 
+use std::time::Duration;
+
 use tower_token_auth::{Revision, SecretHash, TokenRecord};
 
 use super::law::{Now, live_hashes, says};
@@ -27,6 +29,8 @@ struct Memory {
     record: Option<TokenRecord>,
     /// When the look-up began that last brought a record. `None` where that is not to be believed any more.
     trusted: Option<Now>,
+    /// Until when it is believed because the store failed, by either clock.
+    excused: Option<Now>,
     /// When the look-up began that last found nothing.
     absent: Option<Now>,
     /// Hashes of the record whose secret was shown.
@@ -104,18 +108,38 @@ impl Model {
     }
 
     /// What becomes of those who wait, now that time has passed.
-    pub(super) fn tick(&mut self, now: Now) -> Vec<Told> {
+    pub(super) fn tick(&mut self, sight: &impl Sight) -> Vec<Told> {
+        let now = sight.now();
         for flight in &mut self.flights {
             flight.over |= now.monotonic >= flight.began.monotonic + self.setup.timeout;
         }
-        let is_over = |waiter: &Waiter| self.flights[waiter.flight].over;
-        let tell = |waiter| Told {
-            outcome: is_over(waiter).then(|| "unavailable store_timed_out".to_owned()),
-            ..Told::default()
-        };
-        let told = self.waiting.iter().map(tell).collect();
-        self.waiting.retain(|waiter| !self.flights[waiter.flight].over);
+        std::mem::take(&mut self.waiting).into_iter().map(|waiter| self.time_out(waiter, sight)).collect()
+    }
+
+    fn time_out(&mut self, waiter: Waiter, sight: &impl Sight) -> Told {
+        let mut told = Told::default();
+        if !self.flights[waiter.flight].over {
+            self.waiting.push(waiter);
+            return told;
+        }
+        match self.go_without(waiter.ask, "unavailable store_timed_out", sight, &mut told) {
+            Progress::Decided(outcome) => told.outcome = Some(outcome.to_owned()),
+            Progress::Waits(flight) => self.waiting.push(Waiter { ask: waiter.ask, flight }),
+        }
         told
+    }
+
+    /// The store has failed: a proved record that is still trusted is believed on, for 5 s at a time.
+    fn go_without(&mut self, ask: Ask, cause: &'static str, sight: &impl Sight, told: &mut Told) -> Progress {
+        let (memory, now) = (&mut self.memories[ask.token], sight.now());
+        let blames_the_store = cause != "unavailable record_unusable";
+        match memory.trusted {
+            Some(began) if blames_the_store && !memory.proofs.is_empty() && self.setup.excuses(began, now) => {
+                memory.excused = Some(self.setup.excuse(began, now));
+                self.advance(ask, sight, told)
+            }
+            _ => Progress::Decided(cause),
+        }
     }
 
     /// A look-up that nobody waits for ends.
@@ -154,7 +178,7 @@ impl Model {
     /// Judges by what is remembered and fresh, else asks the store.
     fn advance(&mut self, ask: Ask, sight: &impl Sight, told: &mut Told) -> Progress {
         let (memory, now) = (&self.memories[ask.token], sight.now());
-        if memory.trusted.is_some_and(|began| now.is_within(self.setup.ttl, began)) {
+        if memory.is_fresh(now, &self.setup) {
             return Progress::Decided(self.judge(ask, memory.view(), now, told));
         }
         if memory.absent.is_some_and(|began| now.is_within(self.setup.negative_ttl, began)) {
@@ -171,12 +195,12 @@ impl Model {
         }
         let refresh = !self.memories[ask.token].proofs.is_empty();
         if self.setup.tight && self.flights.iter().any(|flight| !flight.over && flight.refresh == refresh) {
-            return Progress::Decided("unavailable lookups_busy");
+            return self.go_without(ask, "unavailable lookups_busy", sight, told);
         }
         told.look_ups += 1;
         let now = sight.now();
         match sight.does(ask.token) {
-            Does::Fails(outcome) => Progress::Decided(outcome),
+            Does::Fails(outcome) => self.go_without(ask, outcome, sight, told),
             Does::Brings(answer) => {
                 let view = self.memories[ask.token].remember(answer, now);
                 Progress::Decided(self.judge(ask, view, now, told))
@@ -197,8 +221,11 @@ impl Model {
             self.land(flight);
             let landed = self.flights[flight].landed.clone();
             let progress = match landed {
-                Some(view) => Progress::Decided(self.judge(ask, view, sight.now(), &mut told)),
-                None => self.advance(ask, sight, &mut told),
+                // Others who waited may have learnt more meanwhile, and nobody is judged by what is too old.
+                Some(view) if !self.knows(ask.token, sight.now()) && self.still_answers(flight, sight.now()) => {
+                    Progress::Decided(self.judge(ask, view, sight.now(), &mut told))
+                }
+                _ => self.advance(ask, sight, &mut told),
             };
             match progress {
                 Progress::Decided(outcome) => return Told { outcome: Some(outcome.to_owned()), ..told },
@@ -214,6 +241,17 @@ impl Model {
             flight.landed = Some(self.memories[flight.token].remember(flight.brings.clone(), flight.began));
         }
         flight.over = true;
+    }
+
+    /// With a TTL of zero an answer still is one to those who waited for it, as long as a look-up may take.
+    fn still_answers(&self, flight: usize, now: Now) -> bool {
+        now.is_within(self.setup.ttl.max(self.setup.timeout), self.flights[flight].began)
+    }
+
+    fn knows(&self, token: usize, now: Now) -> bool {
+        let memory = &self.memories[token];
+        memory.is_fresh(now, &self.setup)
+            || memory.absent.is_some_and(|began| now.is_within(self.setup.negative_ttl, began))
     }
 
     fn judge(&mut self, ask: Ask, view: Option<View>, now: Now, told: &mut Told) -> &'static str {
@@ -246,7 +284,25 @@ impl Model {
     }
 }
 
+impl Setup {
+    fn excuses(&self, began: Now, now: Now) -> bool {
+        !self.stale.is_zero() && now.is_within(self.ttl + self.stale, began)
+    }
+
+    /// Five seconds, and no longer than it may be.
+    fn excuse(&self, began: Now, now: Now) -> Now {
+        let (five, end) = (Duration::from_secs(5), self.ttl + self.stale);
+        let (wall, monotonic) = (began.wall + end, began.monotonic + end);
+        Now { wall: wall.min(now.wall + five), monotonic: monotonic.min(now.monotonic + five) }
+    }
+}
+
 impl Memory {
+    fn is_fresh(&self, now: Now, setup: &Setup) -> bool {
+        let excused = |end: Now| now.monotonic < end.monotonic && now.wall < end.wall;
+        self.trusted.is_some_and(|began| now.is_within(setup.ttl, began)) || self.excused.is_some_and(excused)
+    }
+
     fn view(&self) -> Option<View> {
         self.record.clone().map(|record| View { record, proofs: self.proofs.clone() })
     }
@@ -254,10 +310,10 @@ impl Memory {
     /// Takes in what a look-up brought, and tells what counts now.
     fn remember(&mut self, answer: Option<TokenRecord>, began: Now) -> Option<View> {
         let Some(record) = answer else {
-            (self.trusted, self.absent) = (None, Some(began));
+            (self.trusted, self.excused, self.absent) = (None, None, Some(began));
             return None;
         };
-        (self.trusted, self.absent) = (Some(began), None);
+        (self.trusted, self.excused, self.absent) = (Some(began), None, None);
         if self.record.as_ref().is_none_or(|known| known.revision() <= record.revision()) {
             let holds = |hash: &SecretHash| {
                 record.secret() == hash || record.retiring().is_some_and(|retiring| retiring.secret() == hash)
@@ -270,7 +326,7 @@ impl Memory {
 
     /// The record is asked for again before its next use. What was proved stays so.
     fn distrust(&mut self) {
-        self.trusted = None;
+        (self.trusted, self.excused) = (None, None);
     }
 
     fn forget_negatives(&mut self) {

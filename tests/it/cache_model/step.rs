@@ -76,6 +76,8 @@ pub(super) struct Setup {
     pub(super) ttl: Duration,
     pub(super) negative_ttl: Duration,
     pub(super) timeout: Duration,
+    /// How long past its TTL a proved token works while the store fails.
+    pub(super) stale: Duration,
     /// One look-up at a time, and one refresh.
     pub(super) tight: bool,
     /// Room for one entry of each kind.
@@ -110,10 +112,13 @@ fn setup(small: bool) -> impl Strategy<Value = Setup> {
     let ttl = prop_oneof![4 => Just(seconds(30)), 1 => Just(Duration::ZERO)];
     let negative_ttl = prop_oneof![4 => Just(seconds(5)), 1 => Just(Duration::ZERO), 1 => Just(seconds(60))];
     let timeout = select(vec![seconds(2), seconds(100)]);
-    (ttl, negative_ttl, timeout, prop::bool::weighted(0.2)).prop_map(move |(ttl, negative_ttl, timeout, tight)| Setup {
+    let stale = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(seconds(7)), 1 => Just(seconds(3_600))];
+    let limits = (ttl, negative_ttl, timeout, stale, prop::bool::weighted(0.2));
+    limits.prop_map(move |(ttl, negative_ttl, timeout, stale, tight)| Setup {
         ttl,
         negative_ttl,
         timeout,
+        stale,
         tight,
         small,
     })

@@ -180,7 +180,7 @@ impl World {
         let (store, clock) = (ScriptedStore::default(), ManualClock::default());
         let (hasher, sink, log) = (CheapHasher::new(), RecordingSink::new(), Arc::<Mutex<Log>>::default());
         let front = Witness { store: store.clone(), clock: clock.clone(), log: Arc::clone(&log) };
-        let cache = CacheConfig::default().ttl(setup.ttl).negative_ttl(setup.negative_ttl);
+        let cache = CacheConfig::default().ttl(setup.ttl).negative_ttl(setup.negative_ttl).stale_if_error(setup.stale);
         let cache = if setup.small { cache.proved(1).unproved(1).negatives(1) } else { cache };
         let lookup = LookupLimits::default().timeout(setup.timeout);
         let lookup = if setup.tight { lookup.in_flight(1).refreshes(1).waiting(0) } else { lookup };
@@ -199,7 +199,7 @@ impl World {
             Step::Ask(ask) => return self.ask(ask, model),
             Step::Advance(span) => {
                 self.bench.clock.advance(span);
-                return self.poll_all(model.map(|model| model.tick(self.now())));
+                return self.poll_all(model.map(|model| model.tick(self)));
             }
             Step::Release => {
                 self.tell_store(Step::StoreWorks);
@@ -209,6 +209,9 @@ impl World {
             Step::Vanish(at) if !self.waiting.is_empty() => {
                 let at = at % self.waiting.len();
                 drop(self.waiting.remove(at));
+                let outcomes = self.bench.outcomes();
+                self.bench.sink.take();
+                prop_assert_eq!(outcomes, ["abandoned"]);
                 if let Some(model) = model {
                     model.vanish(at);
                 }
