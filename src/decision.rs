@@ -122,6 +122,11 @@ impl GateId {
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) const NONE: Self = Self(0);
 
+    #[cfg(feature = "metrics")]
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn next() -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         Self(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))

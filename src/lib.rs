@@ -73,6 +73,7 @@ mod request;
 mod scope;
 mod secret;
 mod store;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;

@@ -327,13 +327,12 @@ impl Queue {
     fn write(&self, event: AuditEvent<'static>) {
         let (count, summed_up) = (event.count(), event.repeated.is_some());
         match catch(|| self.inner.record(&event)) {
-            Ok(()) if summed_up => self.accounts.coalesced.fetch_add(count, Ordering::Relaxed),
-            Ok(()) => self.accounts.written.fetch_add(count, Ordering::Relaxed),
-            Err(error) => {
-                self.accounts.fail(count, &error);
-                return;
+            Ok(()) => {
+                let settled = if summed_up { &self.accounts.coalesced } else { &self.accounts.written };
+                settled.fetch_add(count, Ordering::Relaxed);
             }
-        };
+            Err(error) => self.accounts.fail(count, &error),
+        }
     }
 
     /// Tells the sink within what is missing. What it does not take is told the next time.

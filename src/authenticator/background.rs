@@ -7,12 +7,17 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+#[cfg(feature = "metrics")]
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender, TrySendError};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
+#[cfg(feature = "metrics")]
+use super::AuthHandle;
 use super::{Authenticator, Core};
+use crate::clock::Clock;
 use crate::id::TokenId;
 
 /// How many due tokens may wait for the background. One that finds no room waits for its TTL instead.
@@ -67,11 +72,13 @@ impl Authenticator {
         let core = &self.0;
         let (weak, due, limit) = (Arc::downgrade(core), core.due.receiver.clone(), core.refreshes);
         let (attendants, ended) = (Arc::clone(&core.due.attendants), core.life.ended());
+        let clock = Arc::clone(&core.clock);
         async move {
             let _attending = Attending::new(&attendants);
             let refreshes = due.for_each_concurrent(limit, |id| refresh(Weak::clone(&weak), id));
-            match select(Box::pin(refreshes), ended).await {
-                Either::Left(((), _)) | Either::Right((_, _)) => {}
+            let work = select(Box::pin(refreshes), Box::pin(publish(Weak::clone(&weak), clock)));
+            match select(work, ended).await {
+                Either::Left(_) | Either::Right(_) => {}
             }
         }
     }
@@ -83,4 +90,19 @@ async fn refresh(core: Weak<Core>, id: TokenId) {
     if let (Err(cause), Some(core)) = (lookup.await, core.upgrade()) {
         core.excuse(&id, cause);
     }
+}
+
+/// Publishes the gate's numbers from time to time, as long as there is a gate.
+#[cfg(feature = "metrics")]
+async fn publish(core: Weak<Core>, clock: Arc<dyn Clock>) {
+    const EVERY: Duration = Duration::from_secs(10);
+    while let Some(core) = core.upgrade() {
+        AuthHandle(Authenticator(core)).publish_metrics();
+        clock.sleep(EVERY).await;
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+async fn publish(_: Weak<Core>, _: Arc<dyn Clock>) {
+    std::future::pending::<()>().await;
 }

@@ -20,6 +20,10 @@ mod background;
 mod follow;
 mod handle;
 mod life;
+#[cfg(all(test, shuttle))]
+mod models;
+#[cfg(feature = "metrics")]
+mod publish;
 mod stats;
 
 use std::fmt;
@@ -59,6 +63,8 @@ pub(crate) struct Authenticator(Arc<Core>);
 
 struct Core {
     gate: GateId,
+    #[cfg(feature = "metrics")]
+    realm: String,
     clock: Arc<dyn Clock>,
     cache: Arc<Cache>,
     lookups: Lookups,
@@ -82,6 +88,9 @@ pub(crate) struct Setup {
     pub(crate) hashers: Vec<Arc<dyn SecretHasher>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
+    /// Tells this gate's metrics from another's.
+    #[cfg(feature = "metrics")]
+    pub(crate) realm: String,
 }
 
 /// What can be said of a token now.
@@ -92,7 +101,9 @@ pub(crate) enum Attempt {
 
 impl Authenticator {
     pub(crate) fn new(setup: Setup) -> Result<Self, BuildError> {
-        let Setup { store, cache, lookup, verification, hashers, clock, recorder } = setup;
+        #[cfg(feature = "metrics")]
+        let realm = setup.realm;
+        let Setup { store, cache, lookup, verification, hashers, clock, recorder, .. } = setup;
         cache.check()?;
         lookup.check()?;
         verification.check()?;
@@ -103,6 +114,8 @@ impl Authenticator {
         let verifier = Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification);
         Ok(Self(Arc::new(Core {
             gate,
+            #[cfg(feature = "metrics")]
+            realm,
             clock,
             cache,
             lookups,
@@ -239,7 +252,7 @@ impl Core {
     /// has already waited for: with a TTL of zero nothing else remembers it.
     fn advance(&self, claim: &Arc<Claim>, proven: Option<&SecretHash>) -> Step {
         let now = self.now();
-        match self.cache.recall(&claim.id, now) {
+        match self.cache.recall_counted(&claim.id, now) {
             Recalled::Nothing => self.look_up(claim, proven, now),
             recalled => self.weigh(claim, recalled, proven, now),
         }

@@ -83,6 +83,8 @@ async fn bench(cache: CacheConfig, inline: bool) -> Bench {
         hashers: vec![hasher],
         clock: Arc::new(SystemClock::new()),
         recorder: Recorder::new(Arc::new(NoAudit::new())),
+        #[cfg(feature = "metrics")]
+        realm: "api".to_owned(),
     });
     Bench { store, hashes, authenticator: authenticator.unwrap(), token }
 }

@@ -128,11 +128,10 @@ pub(crate) struct Found {
     pub(crate) proofs: Proofs,
     /// Where the generations stood before the record was read.
     pub(crate) mark: Mark,
-    pub(crate) trust: Option<Trust>,
 }
 
 impl Found {
     pub(crate) fn of(entry: &Entry, mark: Mark) -> Self {
-        Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark, trust: entry.trust }
+        Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark }
     }
 }

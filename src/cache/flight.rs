@@ -21,8 +21,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_lock::Semaphore;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Shared, WeakShared, select};
 
@@ -32,6 +30,7 @@ use crate::config::LookupLimits;
 use crate::decision::UnavailableCause;
 use crate::id::TokenId;
 use crate::store::ErasedStore;
+use crate::sync::{DashMap, Entry};
 use crate::text::Causes;
 use crate::token::TokenRecord;
 

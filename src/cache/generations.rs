@@ -4,7 +4,7 @@
 //! at its start, and what it brings is only believed while they still stand. Two ids on one counter cost each other
 //! a look-up now and then, never more; memory does not grow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const STRIPES: usize = 1024;
 

@@ -19,6 +19,8 @@ mod bounded;
 mod entry;
 mod flight;
 mod generations;
+#[cfg(all(test, shuttle))]
+mod models;
 mod proof;
 
 use std::fmt;
@@ -196,22 +198,30 @@ impl Cache {
         }
     }
 
+    /// What is remembered by the next request; counts those that are refused by it.
+    pub(crate) fn recall_counted(&self, id: &TokenId, now: Moment) -> Recalled {
+        let recalled = self.recall(id, now);
+        self.negative_hits.fetch_add(u64::from(matches!(recalled, Recalled::Unknown)), Ordering::Relaxed);
+        recalled
+    }
+
     /// Whether a slow hash has refuted this secret for this record lately.
     pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, now: Moment) -> bool {
         let key = key_of(&claim.id);
         // A wall clock that was stepped back makes a retired secret live again: that one was not refuted.
         let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
         let covers = |(revision, with): (Revision, bool)| revision == record.revision() && (with || !retiring);
-        self.recall_absence(&Negative::Refuted(key, claim.tag), key, now, |absence| absence.judged.is_some_and(covers))
+        let negative = Negative::Refuted(key, claim.tag);
+        let refuted = self.recall_absence(&negative, key, now, |absence| absence.judged.is_some_and(covers));
+        self.negative_hits.fetch_add(u64::from(refuted), Ordering::Relaxed);
+        refuted
     }
 
     fn recall_absence(&self, negative: &Negative, key: u128, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
         let holds = |absence: &Absence| {
             absence.until.holds(now) && self.generations.is_current(key, absence.mark) && covers(absence)
         };
-        let holds = self.negatives.read(negative, holds).unwrap_or(false);
-        self.negative_hits.fetch_add(u64::from(holds), Ordering::Relaxed);
-        holds
+        self.negatives.read(negative, holds).unwrap_or(false)
     }
 
     /// Whether a token is among the proved, fresh or not: its look-ups have a budget of their own.
@@ -313,7 +323,8 @@ impl Cache {
         FreshUntil(started + self.config.ttl.max(timeout))
     }
 
-    /// Notes that a secret was proved against a hash of this record.
+    /// Notes that a secret was proved against a hash of this record. A proof makes nothing believed: what is remembered
+    /// of the record keeps the trust it has, and what is not costs a look-up at its next use.
     pub(crate) fn prove(&self, claim: &Claim, found: &Found, hash: &SecretHash) {
         let key = key_of(&claim.id);
         let mut proved = None;
@@ -321,18 +332,14 @@ impl Cache {
             key,
             |_| true,
             |old| {
-                // A look-up may have brought a newer record while the hash ran.
+                // Read while the shard of the proved is locked: an invalidation goes over the unproved first, so it finds
+                // what is copied here.
                 let latest = self.unproved.read(&key, Entry::clone);
-                let believed = found.trust.filter(|_| self.generations.is_current(key, found.mark));
-                let known = &found.known;
                 let mut entry = match old.or(latest.as_ref()) {
-                    Some(newer) if newer.known.record.revision() >= known.record.revision() => newer.clone(),
-                    Some(older) => older.updated(known, believed),
-                    None => Entry { known: Arc::clone(known), proofs: Proofs::default(), trust: believed },
+                    Some(newer) if newer.known.record.revision() >= found.known.record.revision() => newer.clone(),
+                    Some(older) => older.updated(&found.known, None),
+                    None => Entry { known: Arc::clone(&found.known), proofs: Proofs::default(), trust: None },
                 };
-                if old.is_none() {
-                    entry.trust = entry.trust.filter(|_| believed.is_some());
-                }
                 entry.proofs.note(&entry.known.record, hash, claim.tag);
                 proved = (!entry.proofs.is_empty()).then(|| entry.known.record.revision());
                 proved.map(|_| entry)
@@ -369,10 +376,11 @@ impl Cache {
     pub(crate) fn distrust(&self, id: &TokenId) {
         let key = key_of(id);
         // First the counter, which outdates look-ups in flight, then what is there: a look-up that fills in between
-        // sees the counter, one that filled before is found.
+        // sees the counter, one that filled before is found. And the unproved before the proved: that is the way an
+        // entry goes while its secret is being proved.
         self.generations.advance(key);
-        self.proved.alter(&key, |entry| entry.trust = None);
         self.unproved.alter(&key, |entry| entry.trust = None);
+        self.proved.alter(&key, |entry| entry.trust = None);
         self.negatives.remove(&Negative::Unknown(key));
     }
 
@@ -395,15 +403,15 @@ impl Cache {
                 entry.trust = None;
             }
         };
-        self.proved.alter_all(distrust);
         self.unproved.alter_all(distrust);
+        self.proved.alter_all(distrust);
     }
 
     /// Believes nothing that was read before now.
     pub(crate) fn distrust_all(&self) {
         self.generations.advance_all();
-        self.proved.alter_all(|entry| entry.trust = None);
         self.unproved.alter_all(|entry| entry.trust = None);
+        self.proved.alter_all(|entry| entry.trust = None);
         self.negatives.clear();
     }
 

@@ -263,6 +263,8 @@ fn desk_with_gate(store: &Lossy) -> (TokenIssuer, Authenticator) {
         hashers: vec![Arc::clone(&hasher)],
         clock: Arc::clone(&clock),
         recorder: Recorder::new(Arc::new(Sink::default())),
+        #[cfg(feature = "metrics")]
+        realm: "api".to_owned(),
     })
     .unwrap();
     let desk = TokenIssuer::assemble(DeskParts {

@@ -247,6 +247,8 @@ impl TokenAuthBuilder {
             hashers,
             clock: self.clock,
             recorder: recorder.clone(),
+            #[cfg(feature = "metrics")]
+            realm: self.realm.clone(),
         })?;
         let gate = Gate {
             authenticator,

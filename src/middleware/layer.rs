@@ -104,6 +104,8 @@ impl TokenAuthLayer {
     /// What is better done before a request waits for it: looks tokens in use up again ahead of their TTL, as
     /// [`CacheConfig::refresh_ahead`](crate::CacheConfig::refresh_ahead) says. Spawn the future once, beside the server.
     ///
+    /// With the feature `metrics` it also publishes the gate's numbers every 10 s.
+    ///
     /// Nothing depends on it: without it the first request after a TTL makes the look-up and waits for it. It ends when
     /// the last clone of the layer, and of what it guards, is gone, or at [`AuthHandle::shutdown`].
     ///

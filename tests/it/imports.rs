@@ -8,7 +8,7 @@ use std::{fs, io};
 
 /// The tiers, and in each the modules in an order in which a later one may use an earlier one.
 const TIERS: [(&str, &[&str]); 7] = [
-    ("words", &["base62", "text", "count", "clock", "id", "access", "scope", "request", "secret"]),
+    ("words", &["sync", "base62", "text", "count", "clock", "id", "access", "scope", "request", "secret"]),
     ("values", &["token", "bearer", "decision", "actor", "config"]),
     ("ports", &["hash", "audit", "store"]),
     ("mechanisms", &["cache", "verify"]),

@@ -16,6 +16,7 @@ mod desk;
 mod extractors;
 mod identities;
 mod imports;
+mod metrics;
 mod pass_modes;
 mod queued_sink;
 mod refusals;

@@ -207,9 +207,7 @@ async fn a_loss_is_reported_with_its_number_once_the_sink_writes_again() {
 #[tokio::test]
 async fn a_sink_that_fails_or_panics_loses_what_it_was_given_and_nothing_else() {
     let bench = bench(Doored::default(), 100, 10, OnAuditFailure::Refuse).await;
-    let trouble: [(&dyn Fn(&RecordingSink, bool), u64); 2] =
-        [(&|sink, fails| sink.fail_all(fails), 0), (&|sink, panics| sink.panic_all(panics), 1)];
-    for (set, before) in trouble {
+    for (set, before) in [(RecordingSink::fail_all as fn(&RecordingSink, bool), 0), (RecordingSink::panic_all, 1)] {
         set(&bench.sink.within, true);
         for _ in 0..5 {
             assert_eq!(bench.proved().await, 200, "taken in, as far as anybody knows");

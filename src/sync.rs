@@ -1,0 +1,160 @@
+//! Locks, atomics and the sharded map, under names that a model can take over.
+//!
+//! Ordinarily these are the standard library's and dashmap's own. Built for tests with `--cfg shuttle` they are
+//! [shuttle](https://docs.rs/shuttle)'s, which runs a test under thousands of schedules: see `models` in the
+//! authenticator and in the cache.
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::sync::{Mutex, atomic};
+
+#[cfg(all(test, shuttle))]
+pub(crate) use modelled::{DashMap, Entry};
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::sync::{Mutex, atomic};
+
+/// A map of one shard: every operation, and every guard, holds its lock.
+#[cfg(all(test, shuttle))]
+mod modelled {
+    use std::collections::HashMap;
+    use std::hash::Hash;
+    use std::marker::PhantomData;
+    use std::ops::{Deref, DerefMut};
+
+    use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(crate) struct DashMap<K, V, S = ()> {
+        values: Mutex<HashMap<K, V>>,
+        hasher: PhantomData<S>,
+    }
+
+    impl<K, V, S> Default for DashMap<K, V, S> {
+        fn default() -> Self {
+            Self { values: Mutex::new(HashMap::new()), hasher: PhantomData }
+        }
+    }
+
+    impl<K: Copy + Eq + Hash, V, S> DashMap<K, V, S> {
+        pub(crate) fn with_hasher_and_shard_amount(_: S, _: usize) -> Self {
+            Self::default()
+        }
+
+        fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
+            self.values.lock().unwrap()
+        }
+
+        pub(crate) fn get(&self, key: &K) -> Option<Ref<'_, K, V>> {
+            let values = self.lock();
+            values.contains_key(key).then_some(Ref { values, key: *key })
+        }
+
+        pub(crate) fn get_mut(&self, key: &K) -> Option<Ref<'_, K, V>> {
+            self.get(key)
+        }
+
+        pub(crate) fn entry(&self, key: K) -> Entry<'_, K, V> {
+            let values = self.lock();
+            let place = Ref { values, key };
+            if place.values.contains_key(&key) {
+                Entry::Occupied(Occupied(place))
+            } else {
+                Entry::Vacant(Vacant(place))
+            }
+        }
+
+        pub(crate) fn remove(&self, key: &K) -> Option<(K, V)> {
+            self.lock().remove(key).map(|value| (*key, value))
+        }
+
+        pub(crate) fn remove_if(&self, key: &K, condition: impl FnOnce(&K, &V) -> bool) -> Option<(K, V)> {
+            let mut values = self.lock();
+            values
+                .get(key)
+                .is_some_and(|value| condition(key, value))
+                .then(|| values.remove(key))
+                .flatten()
+                .map(|value| (*key, value))
+        }
+
+        pub(crate) fn clear(&self) {
+            self.lock().clear();
+        }
+
+        pub(crate) fn alter_all(&self, mut change: impl FnMut(&mut V)) {
+            self.lock().values_mut().for_each(&mut change);
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.lock().len()
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.lock().is_empty()
+        }
+
+        pub(crate) fn contains_key(&self, key: &K) -> bool {
+            self.lock().contains_key(key)
+        }
+    }
+
+    pub(crate) struct Ref<'a, K, V> {
+        values: MutexGuard<'a, HashMap<K, V>>,
+        key: K,
+    }
+
+    impl<K: Eq + Hash, V> Deref for Ref<'_, K, V> {
+        type Target = V;
+
+        fn deref(&self) -> &V {
+            &self.values[&self.key]
+        }
+    }
+
+    impl<K: Eq + Hash, V> DerefMut for Ref<'_, K, V> {
+        fn deref_mut(&mut self) -> &mut V {
+            self.values.get_mut(&self.key).unwrap()
+        }
+    }
+
+    pub(crate) enum Entry<'a, K, V> {
+        Occupied(Occupied<'a, K, V>),
+        Vacant(Vacant<'a, K, V>),
+    }
+
+    pub(crate) struct Occupied<'a, K, V>(Ref<'a, K, V>);
+    pub(crate) struct Vacant<'a, K, V>(Ref<'a, K, V>);
+
+    impl<'a, K: Copy + Eq + Hash, V> Entry<'a, K, V> {
+        pub(crate) fn insert(self, value: V) -> Ref<'a, K, V> {
+            let (Self::Occupied(Occupied(mut place)) | Self::Vacant(Vacant(mut place))) = self;
+            place.values.insert(place.key, value);
+            place
+        }
+    }
+
+    impl<K: Copy + Eq + Hash, V> Occupied<'_, K, V> {
+        pub(crate) fn key(&self) -> &K {
+            &self.0.key
+        }
+
+        pub(crate) fn get(&self) -> &V {
+            &self.0
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut V {
+            &mut self.0
+        }
+
+        pub(crate) fn remove(mut self) -> V {
+            let key = self.0.key;
+            self.0.values.remove(&key).unwrap()
+        }
+    }
+
+    impl<'a, K: Copy + Eq + Hash, V> Vacant<'a, K, V> {
+        pub(crate) fn insert(self, value: V) -> Ref<'a, K, V> {
+            Entry::Vacant(self).insert(value)
+        }
+    }
+}
