@@ -8,6 +8,7 @@
 
 mod access_matrix;
 mod ahead;
+mod allocations;
 mod audit;
 mod cache_model;
 mod cache_rules;

@@ -1,0 +1,53 @@
+//! What a request costs in memory before there is an answer.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tower::{Layer, Service, service_fn};
+use tower_token_auth::test_util::ScriptedStore;
+use tower_token_auth::{NoAudit, PlaintextToken, Prefix, TokenAuthLayer};
+
+/// The allocations of one refused call, apart from those of the response: its renderer hands out one that has had its
+/// memory before.
+fn allocations(line: Option<&str>) -> u64 {
+    let store = ScriptedStore::default();
+    let builder = TokenAuthLayer::builder(store.clone()).audit(NoAudit::new()).refusal(|_| {
+        let mut response = Response::new(Bytes::new());
+        allocation_counter::opt_out(|| *response.headers_mut() = HeaderMap::with_capacity(16));
+        response
+    });
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let mut service = builder.build().unwrap().layer(inner);
+    let mut count = 0;
+    for _ in 0..100 {
+        let mut request = Request::new(Body::empty());
+        if let Some(line) = line {
+            request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_str(line).unwrap());
+        }
+        let mut answer = None;
+        count += allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        drop(answer);
+    }
+    assert_eq!(store.finds(), 0);
+    count
+}
+
+#[test]
+fn a_refusal_before_the_store_allocates_nothing_but_its_response() {
+    let token = PlaintextToken::generate(&Prefix::default()).unwrap().expose().to_owned();
+    let other = if token.ends_with('0') { '1' } else { '0' };
+    let mistyped = format!("Bearer {}{other}", &token[..token.len() - 1]);
+    let lines = ["Bearer", "Bearer two words", "Bearer\ttab", "Basic dXNlcg==", "Bearer tta_short", mistyped.as_str()];
+    for line in lines.map(Some).into_iter().chain([None]) {
+        assert_eq!(allocations(line), 0, "{line:?}");
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(vec![1_u8])));
+    assert_eq!(counted.count_total, 1);
+}
