@@ -917,3 +917,33 @@ async fn a_replica_that_does_not_know_a_token_yet_never_leads_to_its_revival() {
     assert_eq!(bench.status(&token).await, 401, "a replica from before the revocation");
     assert_eq!(bench.outcomes().iter().filter(|outcome| *outcome == "refused revoked").count(), 2);
 }
+
+#[tokio::test]
+async fn a_secret_that_a_stepped_back_clock_makes_live_again_is_not_remembered_as_wrong() {
+    let bench = Bench::new();
+    let (token, old) = (without_precheck(&bench).await, bench.stranger());
+    let hash = bench.hasher.hash(old.secret(), &mut Scratch::new()).unwrap();
+    let (secret, start) = (bench.record(&token).await.secret().clone(), bench.clock.wall());
+    let retiring = Some(RetiringSecret::new(hash, start + Duration::from_secs(20)));
+    bench.change(&token, Change::Secrets { secret, retiring }).await;
+    let old = forge(&token.id(), &old);
+    bench.clock.step_wall(start + Duration::from_secs(30));
+    assert_eq!(status(&bench.auth, &old).await, 401, "it has ended");
+    bench.clock.step_wall(start);
+    assert_eq!(status(&bench.auth, &old).await, 200, "it has not");
+}
+
+#[tokio::test]
+async fn an_outdated_look_up_that_found_nothing_erases_no_newer_refusal() {
+    let bench = Bench::new();
+    let stranger = bench.stranger();
+    bench.store.hold();
+    let outdated = start!(bench, &stranger);
+    bench.invalidate(&stranger.id());
+    bench.store.work();
+    assert_eq!(bench.status(&stranger).await, 401);
+    bench.store.release();
+    assert_eq!(outdated.await, 401);
+    assert_eq!(at_once(&bench, &stranger), Some(401));
+    assert_eq!(bench.counts(), (2, 0), "(look-ups, hashes)");
+}

@@ -22,6 +22,9 @@ const PLANTED: &[u8] = b"$TOKEN";
 
 /// `Authorization` lines: no panic, only the statuses of the table, never in without the planted token, and the store is
 /// asked only for what has our shape.
+///
+/// # Panics
+/// When that does not hold.
 pub fn header(data: &[u8]) {
     let store = ScriptedStore::default();
     let (token, record) = draft("alice", Scope::ReadOnly).expect("a token");
@@ -44,7 +47,7 @@ pub fn header(data: &[u8]) {
         200 => assert!(lines.len() == 1 && lines.iter().all(presents_it), "let in: {lines:?}"),
         400 => assert!(is(challenge, "error=\"invalid_request\"")),
         401 => assert!(challenge.is_some() && !lines.iter().all(presents_it) || lines.is_empty()),
-        _ => panic!("{status} for {lines:?}"),
+        _ => assert_eq!(status, 401, "{lines:?}"),
     }
     // 58 bytes is our shape with the default prefix.
     let could_be_ours = |line: &HeaderValue| line.as_bytes().len() >= "Bearer ".len() + 58;
@@ -78,6 +81,9 @@ fn is(challenge: Option<&HeaderValue>, part: &str) -> bool {
 }
 
 /// A token's text: any change of a good one is not accepted, and nothing else is.
+///
+/// # Panics
+/// When that does not hold.
 pub fn token_text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let prefix = match text.parse::<Prefix>() {
@@ -90,6 +96,9 @@ pub fn token_text(data: &[u8]) {
 }
 
 /// A stored hash: it prints as it was read, and verifying it neither panics nor obeys absurd parameters.
+///
+/// # Panics
+/// When that does not hold.
 pub fn stored_hash(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(hash) = SecretHash::parse(text) else { return };
@@ -104,6 +113,9 @@ pub fn stored_hash(data: &[u8]) {
 }
 
 /// A realm: one that is accepted comes back exactly, by the grammar of RFC 9110 §11.2; one that is not could not.
+///
+/// # Panics
+/// When that does not hold.
 pub fn challenge(data: &[u8]) {
     let Ok(realm) = std::str::from_utf8(data) else { return };
     let built = TokenAuthLayer::builder(ScriptedStore::default()).realm(realm).audit(NoAudit::new()).build();
