@@ -47,6 +47,8 @@ use crate::decision::{Reason, UnavailableCause};
 const BATCH: usize = 32;
 /// Of how many turns noise gets one while proved events wait.
 const NOISE_TURN: u64 = 8;
+/// After how many turns summaries are written at the latest, if they never come to their own.
+const SUMMARY_TURN: u64 = 1_024;
 
 /// A bounded queue before a sink, with a thread of its own. A clone is another handle to the same queue.
 ///
@@ -411,7 +413,8 @@ impl State {
         }
     }
 
-    /// Takes what is next, proved events first but for noise's turn. Summaries come when no noise is left before them.
+    /// Takes what is next, proved events first but for noise's turn. Summaries come when nothing is left before them, and
+    /// now and then where that never happens.
     fn take(&mut self, batch: &mut Vec<AuditEvent<'static>>) {
         while batch.len() < BATCH {
             let proved_next = self.turns % NOISE_TURN != NOISE_TURN - 1 || self.noise.is_empty();
@@ -427,7 +430,7 @@ impl State {
             self.hold(ticket);
             batch.push(event);
         }
-        if batch.len() < BATCH {
+        if batch.len() < BATCH || self.turns % SUMMARY_TURN < BATCH as u64 {
             for summary in std::mem::take(&mut self.summaries) {
                 self.hold(summary.ticket);
                 batch.push(summary.into_event());

@@ -39,6 +39,11 @@ impl Due {
         Self { sender, receiver, attendants: Arc::default(), wanted, missed: AtomicBool::new(false) }
     }
 
+    /// From here on nobody is told, and nobody misses it.
+    pub(super) fn retire(&self) {
+        self.missed.store(true, Ordering::Relaxed);
+    }
+
     /// Tells the background, if it runs.
     pub(super) fn tell(&self, id: TokenId) {
         if self.attendants.load(Ordering::Relaxed) > 0 {

@@ -10,7 +10,8 @@
 //!    revoked during it, so after a hash the record is recalled anew.
 //!
 //! # When things fail
-//! Every failure is [`Reason::Unavailable`] with its cause; none is remembered.
+//! Every failure is [`Reason::Unavailable`] with its cause; none is remembered. Where the application allows it, a proved
+//! token whose record is still trusted goes on for a while when the store cannot be asked.
 //!
 //! # Cost
 //! Hot: one shard's read lock, one SHA-256 of the secret. Inline hashes and records that are known are judged
@@ -183,6 +184,7 @@ impl Authenticator {
 
     async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
         let core = &self.0;
+        core.due.retire();
         core.life.end();
         flush_within(core.recorder.flush(), &*core.clock, deadline, || core.recorder.stats().queued).await
     }
