@@ -18,6 +18,7 @@
 
 mod event;
 mod fan_out;
+mod queue;
 mod queued_sink;
 mod recorder;
 mod tally;

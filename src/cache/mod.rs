@@ -16,12 +16,16 @@
 //! [`Cache::admit`], the hot path: one shard's read lock, one tag comparison, one reference count.
 
 mod bounded;
+mod budget;
+mod distrust;
 mod entry;
 mod flight;
 mod generations;
+mod judge;
 #[cfg(all(test, shuttle))]
 mod models;
 mod proof;
+mod stats;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,18 +37,19 @@ use ahash::RandomState;
 use bounded::Bounded;
 use entry::{Entry, Trust};
 pub(crate) use entry::{Found, FreshUntil, Known};
-pub use flight::LookupStats;
 pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 use generations::Generations;
 pub(crate) use generations::Mark;
+pub(crate) use judge::Judgement;
 pub(crate) use proof::Tag;
 use proof::{Proofs, TagKey};
+pub use stats::{CacheStats, LookupStats};
 
 use crate::base62::{self, RandomError};
 use crate::clock::Moment;
 use crate::config::CacheConfig;
-use crate::decision::{GateId, Reason, Verdict};
-use crate::id::{OwnerId, TokenId};
+use crate::decision::{GateId, Verdict};
+use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
 use crate::token::{ParsedToken, Revision, SecretSlot, TokenRecord};
 
@@ -70,34 +75,6 @@ pub(crate) struct Hit {
     pub(crate) verdict: Verdict,
     /// It is time to look the record up, ahead of its end, and nobody has been told so yet.
     pub(crate) due: bool,
-}
-
-/// What a gate remembers now, and what it had to forget to stay within its bounds.
-///
-/// An eviction of what could still be believed means that a bound is too small, or that there is a flood.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Requests with a token of our shape that were decided at once, from memory.
-    pub hits: u64,
-    /// Requests with a token of our shape for which the store or a hash had to be waited for, or was too busy.
-    pub misses: u64,
-    /// How often it was remembered that an id is unknown, or a secret wrong.
-    pub negative_hits: u64,
-    /// How often a record was believed past its TTL because the store could not answer.
-    pub excused: u64,
-    /// Proved tokens remembered now.
-    pub proved: usize,
-    /// Records remembered now whose secret nobody has proved.
-    pub unproved: usize,
-    /// Unknown ids and wrong secrets remembered now.
-    pub negatives: usize,
-    /// Proved tokens that were forgotten for want of room, whatever their age: a proof is worth a hash.
-    pub proved_evicted: u64,
-    /// Unproved records that were forgotten for want of room within their TTL.
-    pub unproved_evicted: u64,
-    /// Unknown ids and wrong secrets that were forgotten for want of room within their TTL.
-    pub negatives_evicted: u64,
 }
 
 pub(crate) struct Cache {
@@ -362,89 +339,6 @@ impl Cache {
         let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
         self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(absence));
     }
-
-    /// Takes in a changed record from whoever changed it: not believed before the store says so too, but no older
-    /// revision is believed after it.
-    pub(crate) fn learn(&self, record: TokenRecord) {
-        let id = record.id();
-        self.distrust(&id);
-        let mark = self.mark(&id);
-        self.settle(key_of(&id), &Known::new(self.gate, record), mark, None);
-    }
-
-    /// Believes nothing of this id that was read before now. Proofs are kept.
-    pub(crate) fn distrust(&self, id: &TokenId) {
-        let key = key_of(id);
-        // First the counter, which outdates look-ups in flight, then what is there: a look-up that fills in between
-        // sees the counter, one that filled before is found. And the unproved before the proved: that is the way an
-        // entry goes while its secret is being proved.
-        self.generations.advance(key);
-        self.unproved.alter(&key, |entry| entry.trust = None);
-        self.proved.alter(&key, |entry| entry.trust = None);
-        self.negatives.remove(&Negative::Unknown(key));
-    }
-
-    /// Believes nothing older than this revision; without one nothing that was read before now.
-    pub(crate) fn distrust_before(&self, id: &TokenId, revision: Option<Revision>) {
-        let key = key_of(id);
-        let is_known = |entry: &Entry| revision.is_some_and(|revision| entry.known.record.revision() >= revision);
-        let known = [&self.proved, &self.unproved].into_iter().any(|map| map.read(&key, is_known).unwrap_or(false));
-        if !known {
-            self.distrust(id);
-        }
-    }
-
-    /// Believes nothing of this owner's tokens that was read before now.
-    pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
-        // Whose tokens are being looked up is not known yet: all look-ups in flight are outdated.
-        self.generations.advance_all();
-        let distrust = |entry: &mut Entry| {
-            if entry.known.record.owner() == owner {
-                entry.trust = None;
-            }
-        };
-        self.unproved.alter_all(distrust);
-        self.proved.alter_all(distrust);
-    }
-
-    /// Believes nothing that was read before now.
-    pub(crate) fn distrust_all(&self) {
-        self.generations.advance_all();
-        self.unproved.alter_all(|entry| entry.trust = None);
-        self.proved.alter_all(|entry| entry.trust = None);
-        self.negatives.clear();
-    }
-
-    /// What the record alone says of a claim, apart from secrets that have yet to be hashed.
-    pub(crate) fn judge(&self, claim: &Claim, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Judgement {
-        let record = &found.known.record;
-        if let Err(reason) = record.check_live(now.wall) {
-            return Judgement::Decided(Err(reason.into()));
-        }
-        let live = SecretSlot::ALL.into_iter().filter_map(|slot| Some((slot, record.live_secret(slot, now.wall)?)));
-        let mut candidates = Vec::new();
-        for (slot, hash) in live {
-            if proven == Some(hash) || found.proofs.matches(slot, &claim.tag) {
-                return Judgement::Decided(Ok(found.known.token.clone()));
-            }
-            // A secret that is proved already is another one; a guess at it needs no hash.
-            if found.proofs.of(slot).is_none() && !hash.rules_out(&claim.id, &claim.secret) {
-                candidates.push(hash.clone());
-            }
-        }
-        if candidates.is_empty() || self.is_refuted(claim, record, now) {
-            return Judgement::Decided(Err(Reason::Mismatch));
-        }
-        Judgement::Prove(candidates)
-    }
-}
-
-/// What can be said of a claim without hashing.
-#[derive(Debug)]
-pub(crate) enum Judgement {
-    Decided(Verdict),
-    /// The claim holds if its secret is that of one of these hashes.
-    Prove(Vec<SecretHash>),
 }
 
 fn random_hasher() -> Result<RandomState, RandomError> {

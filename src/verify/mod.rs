@@ -21,11 +21,11 @@
 //! one that is refused is dropped, and takes its flight from the map.
 
 mod crew;
+mod stats;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -34,6 +34,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Shared, select};
 
 pub(crate) use crew::{Crew, CrewBusy, JobKey};
+pub use stats::HashStats;
+use stats::{Counts, count};
 
 use crate::cache::{Cache, Claim, Found, Tag};
 use crate::clock::{Clock, Moment};
@@ -60,53 +62,6 @@ pub(crate) enum Verified {
     Refuted,
     /// The secret was refuted for other hashes than those in question.
     Elsewhere,
-}
-
-/// What a gate has hashed since it was built, and what its crew hashes now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HashStats {
-    /// Verifications that proved a secret.
-    pub proved: u64,
-    /// Verifications that refuted one.
-    pub refuted: u64,
-    /// Verifications that failed: the hasher failed or panicked, or the stored hash is unusable.
-    pub failed: u64,
-    /// Verifications that were refused because the crew's queue was full.
-    pub refused: u64,
-    /// Requests that gave up waiting for theirs.
-    pub timed_out: u64,
-    /// Requests that waited for a verification that was under way already.
-    pub joined: u64,
-    /// Jobs that wait for a worker now, of all gates and desks that share the crew.
-    pub waiting: usize,
-    /// Jobs that run now, of all gates and desks that share the crew.
-    pub running: usize,
-}
-
-#[derive(Default)]
-struct Counts {
-    proved: AtomicU64,
-    refuted: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
-    timed_out: AtomicU64,
-    joined: AtomicU64,
-}
-
-impl Counts {
-    fn answered(&self, answer: &Answer) {
-        count(match answer {
-            Ok(Some(_)) => &self.proved,
-            Ok(None) => &self.refuted,
-            Err(UnavailableCause::HashingBusy) => &self.refused,
-            Err(_) => &self.failed,
-        });
-    }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 pub(crate) struct Verifier {
@@ -149,18 +104,8 @@ impl Verifier {
     }
 
     pub(crate) fn stats(&self) -> HashStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (waiting, running) = self.crew.load();
-        HashStats {
-            proved: read(&self.counts.proved),
-            refuted: read(&self.counts.refuted),
-            failed: read(&self.counts.failed),
-            refused: read(&self.counts.refused),
-            timed_out: read(&self.counts.timed_out),
-            joined: read(&self.counts.joined),
-            waiting,
-            running,
-        }
+        HashStats { waiting, running, ..self.counts.read() }
     }
 
     pub(crate) fn crew(&self) -> &Arc<Crew> {
@@ -374,175 +319,4 @@ fn failed(id: &TokenId, error: &HashError) -> UnavailableCause {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Condvar, Mutex};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::clock::{SystemClock, Timestamp};
-    use crate::config::CacheConfig;
-    use crate::id::{Label, OwnerId};
-    use crate::scope::Scope;
-    use crate::token::{ParsedToken, TokenRecord};
-
-    /// Verifies the scheme it is named for, when it is let: `right` proves, `wrong` refutes, others as they say.
-    #[derive(Default)]
-    struct Scripted {
-        calls: AtomicUsize,
-        open: Mutex<bool>,
-        opened: Condvar,
-    }
-
-    impl Scripted {
-        fn open(&self) {
-            *self.open.lock().unwrap() = true;
-            self.opened.notify_all();
-        }
-    }
-
-    impl SecretHasher for Scripted {
-        fn recognises(&self, hash: &SecretHash) -> bool {
-            hash.scheme() != "foreign"
-        }
-
-        fn cost(&self) -> HashCost {
-            HashCost::Offload
-        }
-
-        fn hash(&self, _: &TokenSecret, _: &mut Scratch) -> Result<SecretHash, HashError> {
-            Err(HashError::Malformed)
-        }
-
-        fn verify(&self, _: &TokenSecret, hash: &SecretHash, _: &mut Scratch) -> Result<bool, HashError> {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
-            match hash.scheme() {
-                "right" => Ok(true),
-                "wrong" => Ok(false),
-                "costly" => Err(HashError::TooCostly),
-                "failing" => Err(HashError::Failed("on purpose".into())),
-                _ => std::panic::panic_any("on purpose"),
-            }
-        }
-
-        fn is_current(&self, _: &SecretHash) -> bool {
-            true
-        }
-    }
-
-    struct Bench {
-        hasher: Arc<Scripted>,
-        verifier: Verifier,
-        claim: Arc<Claim>,
-    }
-
-    fn bench(limits: VerifyLimits) -> Bench {
-        let (gate, clock) = (GateId::NONE, Arc::new(SystemClock::new()));
-        let cache = Arc::new(Cache::new(gate, CacheConfig::default()).unwrap());
-        let hasher = Arc::new(Scripted::default());
-        let token = ParsedToken { id: TokenId::generate().unwrap(), secret: TokenSecret::generate().unwrap() };
-        let claim = Arc::new(cache.claim(token));
-        let verifier = Verifier::new(gate, cache, clock, vec![Arc::clone(&hasher) as _], limits.own_workers(2));
-        Bench { hasher, verifier, claim }
-    }
-
-    fn hash(scheme: &str) -> SecretHash {
-        SecretHash::parse(&format!("${scheme}$v=1$AAAA")).unwrap()
-    }
-
-    impl Bench {
-        fn begin(&self, scheme: &str) -> Begun {
-            let (owner, label) = (OwnerId::new("o").unwrap(), Label::new("l").unwrap());
-            let (id, at) = (self.claim.id, Timestamp::from_unix_seconds(1));
-            let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, hash(scheme), at);
-            let (cache, now) = (&self.verifier.cache, Moment::now(&*self.verifier.clock));
-            let found = cache.fill(&id, Some(record), now, cache.mark(&id)).unwrap();
-            self.verifier.begin(&self.claim, &found, vec![hash(scheme)])
-        }
-
-        #[track_caller]
-        fn wait(&self, scheme: &str) -> Verification {
-            match self.begin(scheme) {
-                Begun::Waiting(verification) => verification,
-                Begun::Answered(answer) => panic!("answered {answer:?}"),
-            }
-        }
-
-        #[track_caller]
-        fn answer(&self, scheme: &str) -> Answer {
-            match self.begin(scheme) {
-                Begun::Answered(answer) => answer,
-                Begun::Waiting(_) => panic!("waiting"),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn one_secret_is_hashed_once_and_its_proof_is_remembered() {
-        let bench = bench(VerifyLimits::default());
-        let waiting: Vec<_> = (0..100).map(|_| bench.wait("right")).collect();
-        bench.hasher.open();
-        for verification in waiting {
-            assert_eq!(verification.outcome().await, Ok(Verified::Proved(hash("right"))));
-        }
-        assert_eq!(bench.answer("right"), Ok(Some(hash("right"))));
-        assert_eq!(bench.hasher.calls.load(Ordering::SeqCst), 1);
-        assert!(bench.verifier.flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_wrong_secret_is_hashed_once() {
-        let bench = bench(VerifyLimits::default());
-        bench.hasher.open();
-        assert_eq!(bench.wait("wrong").outcome().await, Ok(Verified::Refuted));
-        assert_eq!(bench.answer("wrong"), Ok(None));
-        assert_eq!(bench.hasher.calls.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn an_answer_about_other_hashes_is_no_refusal() {
-        let bench = bench(VerifyLimits::default());
-        let (first, second) = (bench.wait("wrong"), bench.wait("right"));
-        bench.hasher.open();
-        assert_eq!(first.outcome().await, Ok(Verified::Refuted));
-        assert_eq!(second.outcome().await, Ok(Verified::Elsewhere));
-    }
-
-    #[tokio::test]
-    async fn failures_reach_the_waiters_and_leave_nothing_behind() {
-        for (scheme, cause) in [
-            ("costly", UnavailableCause::RecordUnusable),
-            ("failing", UnavailableCause::HashingFailed),
-            ("panicking", UnavailableCause::HashingFailed),
-        ] {
-            let bench = bench(VerifyLimits::default());
-            let (one, two) = (bench.wait(scheme), bench.wait(scheme));
-            bench.hasher.open();
-            assert_eq!(one.outcome().await, Err(cause), "{scheme}");
-            assert_eq!(two.outcome().await, Err(cause), "{scheme}");
-            assert!(bench.verifier.flights.is_empty());
-            assert_eq!(bench.wait(scheme).outcome().await, Err(cause), "not remembered");
-        }
-        assert_eq!(bench(VerifyLimits::default()).answer("foreign"), Err(UnavailableCause::RecordUnusable));
-    }
-
-    #[tokio::test]
-    async fn a_refused_job_answers_busy_and_leaves_nothing_behind() {
-        let bench = bench(VerifyLimits::default().ids(0));
-        assert_eq!(bench.wait("right").outcome().await, Err(UnavailableCause::HashingBusy));
-        assert!(bench.verifier.flights.is_empty());
-        assert_eq!(bench.hasher.calls.load(Ordering::SeqCst), 0);
-    }
-
-    #[tokio::test]
-    async fn a_job_outlives_all_who_waited_for_it() {
-        let bench = bench(VerifyLimits::default().wait(Duration::from_millis(5)));
-        assert_eq!(bench.wait("right").outcome().await, Err(UnavailableCause::HashingTimedOut));
-        bench.hasher.open();
-        while !bench.verifier.flights.is_empty() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(bench.answer("right"), Ok(Some(hash("right"))));
-    }
-}
+mod tests;

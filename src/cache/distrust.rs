@@ -1,0 +1,61 @@
+//! What is not to be believed any more.
+
+use super::{Cache, Known, Negative, key_of};
+use crate::id::{OwnerId, TokenId};
+use crate::token::{Revision, TokenRecord};
+
+use super::entry::Entry;
+
+impl Cache {
+    /// Takes in a changed record from whoever changed it: not believed before the store says so too, but no older
+    /// revision is believed after it.
+    pub(crate) fn learn(&self, record: TokenRecord) {
+        let id = record.id();
+        self.distrust(&id);
+        let mark = self.mark(&id);
+        self.settle(key_of(&id), &Known::new(self.gate, record), mark, None);
+    }
+
+    /// Believes nothing of this id that was read before now. Proofs are kept.
+    pub(crate) fn distrust(&self, id: &TokenId) {
+        let key = key_of(id);
+        // First the counter, which outdates look-ups in flight, then what is there: a look-up that fills in between
+        // sees the counter, one that filled before is found. And the unproved before the proved: that is the way an
+        // entry goes while its secret is being proved.
+        self.generations.advance(key);
+        self.unproved.alter(&key, |entry| entry.trust = None);
+        self.proved.alter(&key, |entry| entry.trust = None);
+        self.negatives.remove(&Negative::Unknown(key));
+    }
+
+    /// Believes nothing older than this revision; without one nothing that was read before now.
+    pub(crate) fn distrust_before(&self, id: &TokenId, revision: Option<Revision>) {
+        let key = key_of(id);
+        let is_known = |entry: &Entry| revision.is_some_and(|revision| entry.known.record.revision() >= revision);
+        let known = [&self.proved, &self.unproved].into_iter().any(|map| map.read(&key, is_known).unwrap_or(false));
+        if !known {
+            self.distrust(id);
+        }
+    }
+
+    /// Believes nothing of this owner's tokens that was read before now.
+    pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
+        // Whose tokens are being looked up is not known yet: all look-ups in flight are outdated.
+        self.generations.advance_all();
+        let distrust = |entry: &mut Entry| {
+            if entry.known.record.owner() == owner {
+                entry.trust = None;
+            }
+        };
+        self.unproved.alter_all(distrust);
+        self.proved.alter_all(distrust);
+    }
+
+    /// Believes nothing that was read before now.
+    pub(crate) fn distrust_all(&self) {
+        self.generations.advance_all();
+        self.unproved.alter_all(|entry| entry.trust = None);
+        self.proved.alter_all(|entry| entry.trust = None);
+        self.negatives.clear();
+    }
+}
