@@ -148,6 +148,12 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
+    #[test]
+    fn the_text_form_is_stable() {
+        assert_eq!([Access::Read, Access::Write].map(Access::as_str), ["read", "write"]);
+        assert_eq!(Access::Read.to_string(), "read");
+    }
+
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
