@@ -298,6 +298,9 @@ async fn the_background_retries_before_an_excuse_ends() {
     bench.store.fail();
     bench.clock.advance(TTL);
     assert_eq!(bench.status(&token).await, 200);
+    assert_eq!(at_once(&bench, &token), Some(200));
+    settle().await;
+    assert_eq!(bench.counts(), (2, 1), "a store that has just failed is left alone for a while");
     for _ in 0..5 {
         bench.clock.advance(Duration::from_secs(2));
         assert_eq!(at_once(&bench, &token), Some(200));
