@@ -13,6 +13,7 @@ use tower_token_auth::{
 };
 
 use crate::cache_rules::bench::{Bench, forge, status};
+use crate::tower_contract::Captured;
 
 const TTL: Duration = Duration::from_secs(30);
 const INSTANT: Duration = Duration::from_millis(1);
@@ -156,6 +157,33 @@ async fn the_background_ends_with_the_gate() {
     assert!(!background.is_finished(), "a handle is the gate, too");
     drop(handle);
     background.await.unwrap();
+}
+
+/// Uses a token when it is due, twice; answers with how often the log names the line that is missing.
+async fn told_of_the_missing_line(bench: &Bench) -> usize {
+    let captured = Captured::default();
+    let listening = captured.listen();
+    for _ in 0..2 {
+        let token = bench.hot(Scope::ReadOnly).await;
+        bench.clock.advance(DUE);
+        assert_eq!(at_once(bench, &token), Some(200));
+    }
+    drop(listening);
+    captured.text().matches("add `tokio::spawn(layer.background())`").count()
+}
+
+#[tokio::test]
+async fn who_asks_for_a_refresh_ahead_and_runs_no_background_is_told_once() {
+    let asking = |ahead| Bench::with(|builder| builder.cache(CacheConfig::default().refresh_ahead(ahead)));
+    assert_eq!(told_of_the_missing_line(&asking(TTL - DUE)).await, 1);
+    assert_eq!(told_of_the_missing_line(&asking(Duration::ZERO)).await, 0);
+    assert_eq!(told_of_the_missing_line(&Bench::new()).await, 0, "nobody has asked");
+    let bench = asking(TTL - DUE);
+    let _background = with_background(&bench).await;
+    assert_eq!(told_of_the_missing_line(&bench).await, 0);
+    let bench = asking(TTL - DUE);
+    bench.auth.handle().shutdown(Duration::ZERO).await.unwrap();
+    assert_eq!(told_of_the_missing_line(&bench).await, 0, "it is shut down");
 }
 
 fn stale(max: u64) -> Bench {

@@ -358,6 +358,28 @@ async fn a_hundred_thousand_decisions_from_many_threads_are_all_accounted_for() 
     assert_eq!((end.lost, bench.sink.of(Outcome::Allowed)), (31_001, 19_000));
 }
 
+#[tokio::test]
+async fn an_outage_of_the_sink_is_logged_at_once_and_at_each_doubling() {
+    let (store, sink) = (ScriptedStore::default(), RecordingSink::new());
+    let auth = TokenAuthLayer::builder(store).audit(sink.clone()).build().unwrap();
+    let inner =
+        service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
+    let ask = async || auth.layer(inner).oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    let captured = crate::tower_contract::Captured::default();
+    let _listening = captured.listen();
+    sink.fail_all(true);
+    for _ in 0..100 {
+        ask().await;
+    }
+    let told = || captured.text().matches("an audit event was not recorded").count();
+    assert_eq!(told(), 7, "1, 2, 4, 8, 16, 32, 64");
+    sink.fail_all(false);
+    ask().await;
+    sink.fail_all(true);
+    ask().await;
+    assert_eq!(told(), 8, "another outage");
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Proved,
