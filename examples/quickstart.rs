@@ -143,7 +143,7 @@ mod demo {
     use tower_token_auth::{
         Actor, Argon2Hasher, Change, Clock, IssuePolicy, IssuedToken, MemoryStore, NewToken, PlaintextToken, Prefix,
         Scope, Scratch, SecretHasher, StoreError, TokenAuthLayer, TokenId, TokenIssuer, TokenRecord, TokenRegistry,
-        TokenSecret, TokenState, TokenStore,
+        TokenSecret, TokenStore,
     };
 
     use super::Fallible;
@@ -302,17 +302,17 @@ mod demo {
         async fn while_it_is_paused(&mut self) -> Fallible<()> {
             self.answers.section("A token that is paused");
             let token = self.issue(NewToken::new("alice", "nightly job", Scope::ReadWrite)).await?;
-            self.set_state(&token.plaintext().id(), TokenState::Paused).await?;
+            self.change(&token.plaintext().id(), Change::Pause).await?;
             self.answers.ask("paused", self.with(&token, Method::GET), Expected::Invalid("paused")).await?;
-            self.set_state(&token.plaintext().id(), TokenState::Active).await?;
+            self.change(&token.plaintext().id(), Change::Resume).await?;
             self.answers.ask("resumed", self.with(&token, Method::GET), Expected::Admitted).await
         }
 
         /// Changes a record past the desk, as another process would, and tells the gate.
-        async fn set_state(&self, id: &TokenId, state: TokenState) -> Fallible<()> {
+        async fn change(&self, id: &TokenId, change: Change) -> Fallible<()> {
             let registry = &self.store.store;
             let record = registry.find(id).await?.ok_or("the token has just been issued")?;
-            registry.update(id, record.revision(), Change::State(state)).await?;
+            registry.update(id, record.revision(), change).await?;
             self.gate.handle().invalidate(id);
             Ok(())
         }

@@ -8,7 +8,7 @@ use crate::access::Access;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::token::{Attributes, DeadReason, TokenRecord};
+use crate::token::{Attributes, DeadReason, RetiringSecret, SecretSlot, TokenRecord};
 
 /// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
 ///
@@ -27,7 +27,10 @@ use crate::token::{Attributes, DeadReason, TokenRecord};
 /// # assert_eq!(whoami(&http::Request::new(())), "nobody");
 /// ```
 #[derive(Clone)]
-pub struct AuthenticatedToken(Arc<Admitted>);
+pub struct AuthenticatedToken {
+    admitted: Arc<Admitted>,
+    slot: SecretSlot,
+}
 
 struct Admitted {
     gate: GateId,
@@ -35,80 +38,112 @@ struct Admitted {
     owner: OwnerId,
     label: Label,
     scope: Scope,
+    narrowed: bool,
     expires_at: Option<Timestamp>,
+    retires_at: Option<Timestamp>,
     attributes: Attributes,
 }
 
 impl AuthenticatedToken {
     pub(crate) fn of_record(gate: GateId, record: &TokenRecord) -> Self {
-        Self(Arc::new(Admitted {
+        let admitted = Admitted {
             gate,
             id: record.id(),
             owner: record.owner().clone(),
             label: record.label().clone(),
             scope: record.scope(),
+            narrowed: record.narrowed(),
             expires_at: record.expires_at(),
+            retires_at: record.retiring().map(RetiringSecret::until),
             attributes: record.attributes().clone(),
-        }))
+        };
+        Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
+    }
+
+    /// The same token, proved by its secret in `slot`.
+    pub(crate) fn by(&self, slot: SecretSlot) -> Self {
+        Self { admitted: Arc::clone(&self.admitted), slot }
     }
 
     /// The token's public id.
     #[must_use]
     pub fn id(&self) -> TokenId {
-        self.0.id
+        self.admitted.id
     }
 
     /// Whose token it is.
     #[must_use]
     pub fn owner(&self) -> &OwnerId {
-        &self.0.owner
+        &self.admitted.owner
     }
 
     /// What people call it.
     #[must_use]
     pub fn label(&self) -> &Label {
-        &self.0.label
+        &self.admitted.label
     }
 
-    /// What it may do.
+    /// What it may do now: its scope, or less where the gate [applies the policy at use](crate::TokenAuthBuilder::policy_at_use).
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.0.scope
+        if self.admitted.narrowed { Scope::ReadOnly } else { self.admitted.scope }
     }
 
-    /// The first instant at which it no longer works; `None` for never.
+    /// The scope it was issued with.
+    #[must_use]
+    pub fn issued_scope(&self) -> Scope {
+        self.admitted.scope
+    }
+
+    /// The first instant at which the token no longer works; `None` for never.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.0.expires_at
+        self.admitted.expires_at
+    }
+
+    /// Which of its secrets was presented. Who still presents the [retiring](SecretSlot::Retiring) one has not noticed
+    /// the rotation.
+    #[must_use]
+    pub fn secret_slot(&self) -> SecretSlot {
+        self.slot
+    }
+
+    /// The first instant at which the *presented* secret no longer works: the end of the overlap for one that a rotation
+    /// is phasing out, or the token's expiry; `None` for never.
+    #[must_use]
+    pub fn works_until(&self) -> Option<Timestamp> {
+        let overlap = self.admitted.retires_at.filter(|_| self.slot == SecretSlot::Retiring);
+        [overlap, self.admitted.expires_at].into_iter().flatten().min()
     }
 
     /// The application's attributes.
     #[must_use]
     pub fn attributes(&self) -> &Attributes {
-        &self.0.attributes
+        &self.admitted.attributes
     }
 
     /// Whether its scope permits an access, for handlers that decide finer than the gate.
     #[must_use]
     pub fn permits(&self, access: Access) -> bool {
-        self.0.scope.permits(access)
+        self.scope().permits(access)
     }
 
     /// Which gate admitted it.
     pub(crate) fn gate(&self) -> GateId {
-        self.0.gate
+        self.admitted.gate
     }
 }
 
 impl fmt::Debug for AuthenticatedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthenticatedToken")
-            .field("id", &self.0.id)
-            .field("owner", &self.0.owner)
-            .field("label", &self.0.label)
-            .field("scope", &self.0.scope)
-            .field("expires_at", &self.0.expires_at)
-            .field("attributes", &self.0.attributes)
+            .field("id", &self.admitted.id)
+            .field("owner", &self.admitted.owner)
+            .field("label", &self.admitted.label)
+            .field("scope", &self.scope())
+            .field("secret_slot", &self.slot)
+            .field("expires_at", &self.admitted.expires_at)
+            .field("attributes", &self.admitted.attributes)
             .finish()
     }
 }
@@ -159,6 +194,8 @@ pub enum Reason {
     Mismatch,
     /// The token is good and its scope does not permit the access.
     Forbidden,
+    /// The token is good, and its scope permits the access, but today's policy limits it to reading.
+    Policy,
     /// No decision could be made; nothing is said about the token.
     Unavailable(UnavailableCause),
     /// The desk refused to issue a token.
@@ -180,6 +217,7 @@ impl Reason {
             Self::OwnerBarred => "owner_barred",
             Self::Mismatch => "mismatch",
             Self::Forbidden => "forbidden",
+            Self::Policy => "policy",
             Self::Unavailable(cause) => cause.as_str(),
             Self::NotIssued(refusal) => refusal.as_str(),
         }
@@ -223,6 +261,10 @@ pub enum UnavailableCause {
     HashingTimedOut,
     /// The hasher failed or panicked.
     HashingFailed,
+    /// The operating system had no random bytes.
+    NoRandomness,
+    /// The issue policy could not be told.
+    PolicyFailed,
     /// The token kept changing while it was being judged.
     Contended,
     /// The audit sink refused an event that has to be recorded.
@@ -244,6 +286,8 @@ impl UnavailableCause {
             Self::HashingBusy => "hashing_busy",
             Self::HashingTimedOut => "hashing_timed_out",
             Self::HashingFailed => "hashing_failed",
+            Self::NoRandomness => "no_randomness",
+            Self::PolicyFailed => "policy_failed",
             Self::Contended => "contended",
             Self::AuditFailed => "audit_failed",
             Self::ClosurePanicked => "closure_panicked",

@@ -114,7 +114,7 @@ pub use store::{
 pub use text::TextError;
 pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,
-    RetiringSecret, Revision, TokenRecord, TokenState, TokenStateError,
+    RetiringSecret, Revision, SecretSlot, TokenRecord, TokenState, TokenStateError,
 };
 pub use verify::HashStats;
 

@@ -10,7 +10,7 @@ use crate::decision::{AuthenticatedToken, Reason};
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::text;
-use crate::token::CreatedBy;
+use crate::token::{CreatedBy, SecretSlot};
 
 /// What was done or asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +22,28 @@ pub enum Action {
     Issue,
     /// A token's revocation was asked for at the desk.
     Revoke,
+    /// A token was to be stopped for a while.
+    Pause,
+    /// A paused token was to work again.
+    Resume,
+    /// A token was to expire earlier.
+    SetExpiry,
+    /// A token's scope was to be narrowed.
+    Narrow,
+    /// A token was to be called something else.
+    Rename,
+    /// A token was to get a new secret.
+    Rotate,
+    /// Records of tokens that have long been dead were to be forgotten.
+    Prune,
+    /// All tokens of an owner were to stop.
+    BarOwner,
+    /// The tokens of a barred owner were to work again.
+    LiftOwner,
+    /// The issue policy was to be changed.
+    ChangePolicy,
+    /// No decision at all: a token has been refused so often within a while.
+    ReportThreshold,
     /// No decision at all: a [`QueuedSink`](crate::QueuedSink) tells that it has lost so many.
     ReportLoss,
 }
@@ -34,8 +56,25 @@ impl Action {
             Self::Authenticate => "authenticate",
             Self::Issue => "issue",
             Self::Revoke => "revoke",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::SetExpiry => "set_expiry",
+            Self::Narrow => "narrow",
+            Self::Rename => "rename",
+            Self::Rotate => "rotate",
+            Self::Prune => "prune",
+            Self::BarOwner => "bar_owner",
+            Self::LiftOwner => "lift_owner",
+            Self::ChangePolicy => "change_policy",
+            Self::ReportThreshold => "report_threshold",
             Self::ReportLoss => "report_loss",
         }
+    }
+
+    /// Whether it is a sink's report about other events, and stands for no decision of its own.
+    #[must_use]
+    pub const fn is_report(self) -> bool {
+        matches!(self, Self::ReportLoss | Self::ReportThreshold)
     }
 }
 
@@ -50,6 +89,8 @@ pub enum Outcome {
     Passed,
     /// Refused: 400, 401 or 403.
     Refused,
+    /// Admitted, because the gate only reports what it would refuse: it would have been a 403.
+    WouldForbid,
     /// Undecided: 503.
     Unavailable,
     /// Undecided: the client left before the decision.
@@ -64,6 +105,7 @@ impl Outcome {
             Self::Allowed => "allowed",
             Self::Passed => "passed",
             Self::Refused => "refused",
+            Self::WouldForbid => "would_forbid",
             Self::Unavailable => "unavailable",
             Self::Abandoned => "abandoned",
         }
@@ -91,6 +133,21 @@ pub struct AuditEvent<'a> {
     pub(crate) access: Option<Access>,
     pub(crate) request: Option<RequestFacts<'a>>,
     pub(crate) actor: Option<Cow<'a, CreatedBy>>,
+    pub(crate) edit: Option<Edit>,
+}
+
+/// What a change at the desk replaced, and by what; capped and cleaned.
+#[derive(Debug, Clone)]
+pub(crate) struct Edit {
+    pub(crate) before: Cow<'static, str>,
+    pub(crate) after: Cow<'static, str>,
+}
+
+impl Edit {
+    pub(crate) fn new(before: impl fmt::Display, after: impl fmt::Display) -> Self {
+        let clean = |text: String| cleaned(&text, AuditEvent::MAX_EDIT_LEN);
+        Self { before: clean(before.to_string()), after: clean(after.to_string()) }
+    }
 }
 
 /// That an event stands for several.
@@ -195,6 +252,8 @@ impl AuditEvent<'_> {
     pub const MAX_PATH_LEN: usize = 512;
     /// The greatest length of a user agent, in bytes.
     pub const MAX_USER_AGENT_LEN: usize = 256;
+    /// The greatest length of each side of a change, in bytes.
+    pub const MAX_EDIT_LEN: usize = 512;
     /// The greatest length of a request id, in bytes.
     pub const MAX_REQUEST_ID_LEN: usize = 128;
 
@@ -211,6 +270,7 @@ impl AuditEvent<'_> {
             access: self.access,
             request: self.request.map(RequestFacts::into_owned),
             actor: self.actor.map(owned),
+            edit: self.edit,
         }
     }
 
@@ -315,6 +375,12 @@ impl AuditEvent<'_> {
         }
     }
 
+    /// Which of the proved token's secrets was presented.
+    #[must_use]
+    pub fn secret_slot(&self) -> Option<SecretSlot> {
+        self.proved().map(AuthenticatedToken::secret_slot)
+    }
+
     /// The access the request needed, where that was judged.
     #[must_use]
     pub const fn access(&self) -> Option<Access> {
@@ -355,6 +421,18 @@ impl AuditEvent<'_> {
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request.as_ref().and_then(|request| request.request_id.as_deref())
+    }
+
+    /// What a change at the desk replaced: an expiry, a scope, a label, a policy, a rotated secret's end.
+    #[must_use]
+    pub fn before(&self) -> Option<&str> {
+        self.edit.as_ref().map(|edit| &*edit.before)
+    }
+
+    /// By what the change replaced it.
+    #[must_use]
+    pub fn after(&self) -> Option<&str> {
+        self.edit.as_ref().map(|edit| &*edit.after)
     }
 
     /// Who acted at the desk.

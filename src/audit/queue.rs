@@ -203,6 +203,7 @@ impl Queue {
             access: None,
             request: None,
             actor: None,
+            edit: None,
         };
         if catch(|| self.inner.record(&report)).is_err() {
             self.accounts.unreported.fetch_add(lost, Ordering::Relaxed);
@@ -320,6 +321,7 @@ impl Summary {
             access: None,
             request: None,
             actor: None,
+            edit: None,
         }
     }
 }

@@ -11,12 +11,12 @@ use super::{Action, AuditError, AuditEvent, AuditSink, Outcome};
 /// | outcome | level | message |
 /// |---|---|---|
 /// | allowed, passed, abandoned | INFO | `token admitted`, `request passed without a token`, `desk: done`, `client left` |
-/// | refused | WARN | `request refused`, `desk: refused` |
+/// | refused, would_forbid | WARN | `request refused`, `desk: refused`, `token refused often`, `request would be refused` |
 /// | unavailable | ERROR | `no decision`, `desk: failed`, `audit events lost` |
 ///
 /// Fields: `version`, `action`, `outcome`, `reason`, `token_id` (proved, or handled at the desk), `claimed_id`
-/// (not proved), `owner`, `label`, `scope`, `access`, `method`, `path`, `route`, `user_agent`, `client_address`,
-/// `request_id`, `actor`; of an event that stands for several decisions also `count` and `first_at`.
+/// (not proved), `owner`, `label`, `scope`, `secret` (`current` or `retiring`, of a proved token), `access`, `method`, `path`, `route`, `user_agent`, `client_address`,
+/// `request_id`, `actor`, `before` and `after` (of a change at the desk); of an event that stands for several decisions also `count` and `first_at`.
 ///
 /// # Security
 /// A filter such as `RUST_LOG=warn` hides the admitted requests, `RUST_LOG=my_app=info` hides everything: name the
@@ -54,6 +54,7 @@ macro_rules! emit {
             owner = event.owner().map(|owner| owner.as_str()),
             label = event.label().map(|label| label.as_str()),
             scope = event.scope().map(|scope| scope.as_str()),
+            secret = event.secret_slot().map(|slot| slot.as_str()),
             access = event.access().map(|access| access.as_str()),
             method = event.method(),
             path = event.path(),
@@ -62,6 +63,8 @@ macro_rules! emit {
             client_address = event.client_address().map(tracing::field::display),
             request_id = event.request_id(),
             actor = event.actor().map(tracing::field::display),
+            before = event.before(),
+            after = event.after(),
             count = Some(event.count()).filter(|count| *count != 1),
             first_at = Some(event.first_at()).filter(|first| *first != event.at()).map(tracing::field::display),
             "{}",
@@ -73,6 +76,8 @@ macro_rules! emit {
 fn message(event: &AuditEvent<'_>) -> &'static str {
     match (event.actor().is_some(), event.outcome()) {
         _ if event.action() == Action::ReportLoss => "audit events lost",
+        _ if event.action() == Action::ReportThreshold => "token refused often",
+        (_, Outcome::WouldForbid) => "request would be refused",
         (_, Outcome::Abandoned) => "client left",
         (false, Outcome::Allowed) => "token admitted",
         (false, Outcome::Passed) => "request passed without a token",
@@ -88,7 +93,7 @@ impl AuditSink for TracingSink {
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
         match event.outcome() {
             Outcome::Allowed | Outcome::Passed | Outcome::Abandoned => emit!(Level::INFO, event),
-            Outcome::Refused => emit!(Level::WARN, event),
+            Outcome::Refused | Outcome::WouldForbid => emit!(Level::WARN, event),
             Outcome::Unavailable => emit!(Level::ERROR, event),
         }
         Ok(())
@@ -99,7 +104,9 @@ impl AuditSink for TracingSink {
             Outcome::Allowed | Outcome::Passed | Outcome::Abandoned => {
                 tracing::event_enabled!(target: TracingSink::TARGET, Level::INFO)
             }
-            Outcome::Refused => tracing::event_enabled!(target: TracingSink::TARGET, Level::WARN),
+            Outcome::Refused | Outcome::WouldForbid => {
+                tracing::event_enabled!(target: TracingSink::TARGET, Level::WARN)
+            }
             Outcome::Unavailable => tracing::event_enabled!(target: TracingSink::TARGET, Level::ERROR),
         }
     }

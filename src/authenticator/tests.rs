@@ -12,7 +12,7 @@ use crate::id::Label;
 use crate::scope::Scope;
 use crate::secret::TokenSecret;
 use crate::store::{Change, MemoryStore, TokenRegistry, TokenStore};
-use crate::token::{Revision, TokenState};
+use crate::token::Revision;
 
 /// SHA-256, on the crew.
 struct Offloaded(Arc<AtomicUsize>);
@@ -154,7 +154,7 @@ async fn what_was_read_before_an_invalidation_is_not_believed_after_it() {
         while bench.calls() == 0 {
             tokio::task::yield_now().await;
         }
-        let revoke = Change::State(TokenState::Revoked);
+        let revoke = Change::Revoke { at: Timestamp::MAX };
         bench.store.inner.update(&bench.token.0, Revision::FIRST, revoke).await.unwrap();
         bench.authenticator.handle().invalidate(&bench.token.0);
         bench.store.tickets.add_permits(100);

@@ -17,7 +17,7 @@ impl Cache {
         let mut candidates = Vec::new();
         for (slot, hash) in live {
             if proven == Some(hash) || found.proofs.matches(slot, &claim.tag) {
-                return Judgement::Decided(Ok(found.known.token.clone()));
+                return Judgement::Decided(Ok(found.known.token.by(slot)));
             }
             // A secret that is proved already is another one; a guess at it needs no hash.
             if found.proofs.of(slot).is_none() && !hash.rules_out(&claim.id, &claim.secret) {

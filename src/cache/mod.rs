@@ -154,7 +154,7 @@ impl Cache {
             }
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
             record.live_secret(slot, now.wall)?;
-            Some(Hit { verdict: Ok(entry.known.token.clone()), due: entry.tells_due(now) })
+            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now) })
         })?
     }
 

@@ -42,7 +42,9 @@ impl IssueError {
     pub(super) fn reason(&self) -> Reason {
         Reason::Unavailable(match self {
             Self::Refused(refusal) => return Reason::NotIssued(*refusal),
-            Self::Hash(_) | Self::Random(_) => UnavailableCause::HashingFailed,
+            Self::Hash(_) => UnavailableCause::HashingFailed,
+            Self::Random(_) => UnavailableCause::NoRandomness,
+            Self::Policy(_) => UnavailableCause::PolicyFailed,
             Self::Busy => UnavailableCause::HashingBusy,
             _ => UnavailableCause::StoreFailed,
         })

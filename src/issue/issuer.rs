@@ -247,7 +247,7 @@ impl TokenIssuer {
         let revoked = if found.state() == TokenState::Revoked {
             Ok(found)
         } else {
-            self.0.registry.update(&id, found.revision(), Change::State(TokenState::Revoked)).await
+            self.0.registry.update(&id, found.revision(), Change::Revoke { at: self.0.clock.wall() }).await
         };
         match (revoked, &self.0.gate) {
             (Ok(revoked), Some(gate)) => {
@@ -287,6 +287,7 @@ impl TokenIssuer {
             access: None,
             request: None,
             actor: Some(Cow::Borrowed(actor)),
+            edit: None,
         };
         self.0.recorder.record(outcome, event) || self.0.on_audit_failure == OnAuditFailure::Continue
     }

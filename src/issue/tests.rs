@@ -78,6 +78,10 @@ impl TokenRegistry for Lossy {
     async fn lift_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
         self.0.lift_owner(owner).await
     }
+
+    async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
+        self.0.prune(time).await
+    }
 }
 
 struct Untold;
@@ -233,7 +237,7 @@ async fn a_policy_that_cannot_be_told_issues_nothing() {
     let refused = desk.issue(&Actor::system("bootstrap"), wish("alice", "laptop")).await;
     assert!(matches!(refused, Err(IssueError::Policy(_))));
     assert!(store.list(&TokenFilter::all(), None).await.unwrap().records.is_empty());
-    sink.assert_told(&["issue unavailable store_failed system:bootstrap"]);
+    sink.assert_told(&["issue unavailable policy_failed system:bootstrap"]);
 }
 
 #[tokio::test]

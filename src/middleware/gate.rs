@@ -277,6 +277,7 @@ impl Gate {
             access,
             request: Some(self.closures.facts(request)),
             actor: None,
+            edit: None,
         }
     }
 }

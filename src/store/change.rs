@@ -12,8 +12,15 @@ use crate::token::{RetiringSecret, TokenRecord, TokenState};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Change {
-    /// Pause, resume or revoke. Revoking is final.
-    State(TokenState),
+    /// Stop the token for a while.
+    Pause,
+    /// Let a paused token work again.
+    Resume,
+    /// Stop the token for good.
+    Revoke {
+        /// When.
+        at: Timestamp,
+    },
     /// Move the expiry.
     Expiry(Option<Timestamp>),
     /// Narrow the scope. It can not be widened.
@@ -40,7 +47,9 @@ impl Change {
         }
         let revision = record.revision().next();
         let changed = match self {
-            Self::State(state) => record.with_state(state),
+            Self::Pause => record.with_state(TokenState::Paused),
+            Self::Resume => record.with_state(TokenState::Active),
+            Self::Revoke { at } => record.with_state(TokenState::Revoked).with_revoked_at(Some(at)),
             Self::Expiry(expires_at) => record.with_expiry(expires_at),
             Self::Scope(scope) if !record.scope().covers(scope) => return Err(ChangeError::Widens),
             Self::Scope(scope) => record.with_scope(scope),
@@ -91,16 +100,18 @@ mod tests {
 
     #[test]
     fn each_change_is_one_revision() {
-        let paused = Change::State(TokenState::Paused).apply(record(Scope::ReadOnly)).unwrap();
+        let paused = Change::Pause.apply(record(Scope::ReadOnly)).unwrap();
         assert_eq!((paused.state(), paused.revision()), (TokenState::Paused, Revision::new(2)));
-        let resumed = Change::State(TokenState::Active).apply(paused).unwrap();
+        let resumed = Change::Resume.apply(paused).unwrap();
         assert_eq!((resumed.state(), resumed.revision()), (TokenState::Active, Revision::new(3)));
     }
 
     #[test]
     fn revoking_is_final() {
-        let revoked = Change::State(TokenState::Revoked).apply(record(Scope::ReadOnly)).unwrap();
-        for change in [Change::State(TokenState::Active), Change::Expiry(None), Change::State(TokenState::Revoked)] {
+        let at = Timestamp::from_unix_seconds(7);
+        let revoked = Change::Revoke { at }.apply(record(Scope::ReadOnly)).unwrap();
+        assert_eq!((revoked.state(), revoked.revoked_at()), (TokenState::Revoked, Some(at)));
+        for change in [Change::Resume, Change::Expiry(None), Change::Revoke { at: Timestamp::MAX }] {
             assert_eq!(change.apply(revoked.clone()), Err(ChangeError::Revoked));
         }
     }

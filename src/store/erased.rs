@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::{Change, Cursor, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
+use crate::clock::Timestamp;
 use crate::decision::StoreError;
-use crate::id::TokenId;
-use crate::token::{Revision, TokenRecord};
+use crate::id::{OwnerId, TokenId};
+use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// [`TokenStore`], object-safe. The future owns the store, so that nobody who waits for it has to.
 pub(crate) trait ErasedStore: Send + Sync {
@@ -20,7 +21,7 @@ impl<T: TokenStore + 'static> ErasedStore for T {
     }
 }
 
-/// The part of [`TokenRegistry`] that the desk uses, object-safe.
+/// [`TokenRegistry`], object-safe.
 pub(crate) trait ErasedRegistry: Send + Sync {
     fn find<'a>(&'a self, id: &'a TokenId) -> BoxFuture<'a, Result<Option<TokenRecord>, StoreError>>;
     fn insert(&self, record: TokenRecord) -> BoxFuture<'_, Result<(), InsertError>>;
@@ -35,6 +36,10 @@ pub(crate) trait ErasedRegistry: Send + Sync {
         filter: &'a TokenFilter,
         cursor: Option<&'a Cursor>,
     ) -> BoxFuture<'a, Result<TokenPage, StoreError>>;
+    fn touch<'a>(&'a self, uses: &'a [(TokenId, LastUsed)]) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn bar_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn lift_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn prune(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 impl<T: TokenRegistry> ErasedRegistry for T {
@@ -61,5 +66,21 @@ impl<T: TokenRegistry> ErasedRegistry for T {
         cursor: Option<&'a Cursor>,
     ) -> BoxFuture<'a, Result<TokenPage, StoreError>> {
         Box::pin(TokenRegistry::list(self, filter, cursor))
+    }
+
+    fn touch<'a>(&'a self, uses: &'a [(TokenId, LastUsed)]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(TokenRegistry::touch(self, uses))
+    }
+
+    fn bar_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(TokenRegistry::bar_owner(self, owner))
+    }
+
+    fn lift_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(TokenRegistry::lift_owner(self, owner))
+    }
+
+    fn prune(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(TokenRegistry::prune(self, time))
     }
 }

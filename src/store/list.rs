@@ -1,8 +1,9 @@
 //! Listing: filters, pages and cursors.
 
+use crate::clock::Timestamp;
 use crate::id::OwnerId;
 use crate::scope::Scope;
-use crate::token::{TokenRecord, TokenState};
+use crate::token::{CreatedBy, TokenRecord, TokenState};
 
 /// Which tokens to list. Lets everything through, unless narrowed.
 ///
@@ -22,6 +23,16 @@ pub struct TokenFilter {
     pub scope: Option<Scope>,
     /// Only tokens in this state.
     pub state: Option<TokenState>,
+    /// Only tokens that this user, token or system made.
+    pub created_by: Option<CreatedBy>,
+    /// Only tokens made before this instant.
+    pub created_before: Option<Timestamp>,
+    /// Only tokens that expire, and before this instant; those that have expired count.
+    pub expires_before: Option<Timestamp>,
+    /// Only tokens neither made nor used at this instant or after it.
+    pub unused_since: Option<Timestamp>,
+    /// Only tokens of which no write is known.
+    pub never_wrote: bool,
     /// The greatest number of records on a page, at least 1.
     pub page_size: usize,
 }
@@ -30,7 +41,17 @@ impl TokenFilter {
     /// Lets everything through, 100 records a page.
     #[must_use]
     pub const fn all() -> Self {
-        Self { owner: None, scope: None, state: None, page_size: 100 }
+        Self {
+            owner: None,
+            scope: None,
+            state: None,
+            created_by: None,
+            created_before: None,
+            expires_before: None,
+            unused_since: None,
+            never_wrote: false,
+            page_size: 100,
+        }
     }
 
     /// Only tokens of this owner.
@@ -51,6 +72,36 @@ impl TokenFilter {
         Self { state: Some(state), ..self }
     }
 
+    /// Only tokens that this user, token or system made.
+    #[must_use]
+    pub fn created_by(self, creator: CreatedBy) -> Self {
+        Self { created_by: Some(creator), ..self }
+    }
+
+    /// Only tokens made before this instant.
+    #[must_use]
+    pub fn created_before(self, time: Timestamp) -> Self {
+        Self { created_before: Some(time), ..self }
+    }
+
+    /// Only tokens that expire, and before this instant; those that have expired count.
+    #[must_use]
+    pub fn expires_before(self, time: Timestamp) -> Self {
+        Self { expires_before: Some(time), ..self }
+    }
+
+    /// Only tokens neither made nor used at this instant or after it, as far as the store has been told.
+    #[must_use]
+    pub fn unused_since(self, time: Timestamp) -> Self {
+        Self { unused_since: Some(time), ..self }
+    }
+
+    /// Only tokens of which no write is known.
+    #[must_use]
+    pub fn never_wrote(self) -> Self {
+        Self { never_wrote: true, ..self }
+    }
+
     /// At most this many records a page; 0 counts as 1.
     #[must_use]
     pub fn page_size(self, page_size: usize) -> Self {
@@ -63,7 +114,17 @@ impl TokenFilter {
         self.owner.as_ref().is_none_or(|owner| owner == record.owner())
             && self.scope.is_none_or(|scope| scope == record.scope())
             && self.state.is_none_or(|state| state == record.state())
+            && self.created_by.as_ref().is_none_or(|creator| creator == record.created_by())
+            && self.created_before.is_none_or(|time| record.created_at() < time)
+            && self.expires_before.is_none_or(|time| record.expires_at().is_some_and(|end| end < time))
+            && self.unused_since.is_none_or(|time| last_seen(record) < time)
+            && !(self.never_wrote && record.last_used().is_some_and(|used| used.last_write.is_some()))
     }
+}
+
+/// When a token last did anything: was used, or was made.
+fn last_seen(record: &TokenRecord) -> Timestamp {
+    record.last_used().map_or(record.created_at(), |used| used.at.max(record.created_at()))
 }
 
 impl Default for TokenFilter {
@@ -104,5 +165,52 @@ impl TokenPage {
     #[must_use]
     pub const fn new(records: Vec<TokenRecord>, next: Option<Cursor>) -> Self {
         Self { records, next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Label;
+    use crate::secret::SecretHash;
+    use crate::token::LastUsed;
+
+    const T: fn(u64) -> Timestamp = Timestamp::from_unix_seconds;
+
+    fn record() -> TokenRecord {
+        let secret = SecretHash::parse("$a$b").unwrap();
+        let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("l").unwrap());
+        TokenRecord::new("0123456789abcdef".parse().unwrap(), owner, label, Scope::ReadOnly, secret, T(100))
+    }
+
+    #[test]
+    fn each_filter_lets_through_what_it_names_and_nothing_else() {
+        let made_by = |who: &str| who.parse::<CreatedBy>().unwrap();
+        let (used, wrote) = (LastUsed::new(T(200)), LastUsed::new(T(200)).with_last_write(Some(T(150))));
+        let expiring = record().with_expiry(Some(T(300)));
+        let all = TokenFilter::all;
+        for (filter, inside, outside) in [
+            (all().owner(OwnerId::new("alice").unwrap()), record(), None),
+            (all().owner(OwnerId::new("bob").unwrap()).owner(OwnerId::new("alice").unwrap()), record(), None),
+            (all().scope(Scope::ReadOnly), record(), Some(record().with_scope(Scope::ReadWrite))),
+            (all().state(TokenState::Active), record(), Some(record().with_state(TokenState::Paused))),
+            (all().created_by(made_by("user:alice")), record(), Some(record().with_created_by(made_by("system:x")))),
+            (all().created_before(T(101)), record(), None),
+            (all().expires_before(T(301)), expiring.clone(), Some(record())),
+            (all().unused_since(T(101)), record(), Some(record().with_last_used(Some(used.clone())))),
+            (all().unused_since(T(201)), record().with_last_used(Some(used.clone())), None),
+            (all().never_wrote(), record().with_last_used(Some(used)), Some(record().with_last_used(Some(wrote)))),
+        ] {
+            assert!(filter.matches(&inside), "{filter:?}");
+            assert!(outside.is_none_or(|outside| !filter.matches(&outside)), "{filter:?}");
+        }
+        assert!(!all().owner(OwnerId::new("bob").unwrap()).matches(&record()));
+        for (filter, record) in [
+            (all().created_before(T(100)), record()),
+            (all().expires_before(T(300)), expiring),
+            (all().unused_since(T(100)), record()),
+        ] {
+            assert!(!filter.matches(&record), "the instant itself is not before it: {filter:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Change, Cursor, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
+use crate::clock::Timestamp;
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
 use crate::token::{LastUsed, Revision, TokenRecord};
@@ -95,9 +96,8 @@ impl TokenRegistry for MemoryStore {
         let mut shelf = self.write();
         for (id, used) in uses {
             if let Some(record) = shelf.records.get_mut(id) {
-                if record.last_used().is_none_or(|known| known.at <= used.at) {
-                    *record = record.clone().with_last_used(Some(used.clone()));
-                }
+                let merged = record.last_used().map_or_else(|| used.clone(), |known| known.clone().merged(used));
+                *record = record.clone().with_last_used(Some(merged));
             }
         }
         Ok(())
@@ -111,5 +111,12 @@ impl TokenRegistry for MemoryStore {
     async fn lift_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
         self.write().barred.remove(owner);
         Ok(())
+    }
+
+    async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
+        let mut shelf = self.write();
+        let before = shelf.records.len();
+        shelf.records.retain(|_, record| !record.was_dead_before(time));
+        Ok((before - shelf.records.len()) as u64)
     }
 }

@@ -20,6 +20,7 @@ pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
 
+use crate::clock::Timestamp;
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
 use crate::token::{LastUsed, Revision, TokenRecord};
@@ -96,8 +97,8 @@ pub trait TokenRegistry: TokenStore {
         cursor: Option<&Cursor>,
     ) -> impl Future<Output = Result<TokenPage, StoreError>> + Send;
 
-    /// Notes when tokens were last used. Unknown ids are skipped, an older use never replaces a newer one, and no
-    /// revision changes.
+    /// Notes when tokens were last used. Unknown ids are skipped, no revision changes, and what is known already is
+    /// [merged](LastUsed::merged), so that an older use never replaces a newer one.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot write.
@@ -114,6 +115,16 @@ pub trait TokenRegistry: TokenStore {
     /// # Errors
     /// [`StoreError`] when the store cannot write.
     fn lift_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets the records that were [dead for good](TokenRecord::was_dead_before) before `time`, and answers how many.
+    /// A store that cannot, which is the default, answers an error.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot write, or cannot prune at all.
+    fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let _ = time;
+        async { Err(StoreError::new("this registry cannot prune")) }
+    }
 }
 
 impl<T: TokenStore> TokenStore for Arc<T> {
@@ -154,6 +165,10 @@ impl<T: TokenRegistry> TokenRegistry for Arc<T> {
 
     fn lift_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send {
         T::lift_owner(self, owner)
+    }
+
+    fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        T::prune(self, time)
     }
 }
 

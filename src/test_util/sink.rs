@@ -160,6 +160,7 @@ mod tests {
             access: None,
             request: Some(RequestFacts::new("GET", "/issues", None)),
             actor: None,
+            edit: None,
         }
     }
 

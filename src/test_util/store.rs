@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 
 use super::{lock, panic_as_told};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
 use crate::store::{
@@ -223,6 +223,10 @@ impl<S: TokenRegistry> TokenRegistry for ScriptedStore<S> {
 
     async fn lift_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
         self.inner.lift_owner(owner).await
+    }
+
+    async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
+        self.inner.prune(time).await
     }
 }
 

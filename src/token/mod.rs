@@ -11,5 +11,5 @@ pub use attributes::{AttributeError, Attributes};
 pub use created_by::{CreatedBy, CreatedByError};
 pub(crate) use plaintext::{ParsedToken, ShapeError};
 pub use plaintext::{PlaintextToken, Prefix, PrefixError};
-pub(crate) use record::{DeadReason, SecretSlot};
-pub use record::{LastUsed, RetiringSecret, Revision, TokenRecord, TokenState, TokenStateError};
+pub(crate) use record::DeadReason;
+pub use record::{LastUsed, RetiringSecret, Revision, SecretSlot, TokenRecord, TokenState, TokenStateError};

@@ -42,7 +42,9 @@ pub struct TokenRecord {
     scope: Scope,
     expires_at: Option<Timestamp>,
     state: TokenState,
+    revoked_at: Option<Timestamp>,
     owner_barred: bool,
+    narrowed: bool,
     revision: Revision,
     secret: SecretHash,
     retiring: Option<RetiringSecret>,
@@ -71,7 +73,9 @@ impl TokenRecord {
             scope,
             expires_at: None,
             state: TokenState::Active,
+            revoked_at: None,
             owner_barred: false,
+            narrowed: false,
             revision: Revision::FIRST,
             secret,
             retiring: None,
@@ -116,10 +120,22 @@ impl TokenRecord {
         Self { state, ..self }
     }
 
+    /// Sets when the token was revoked.
+    #[must_use]
+    pub fn with_revoked_at(self, revoked_at: Option<Timestamp>) -> Self {
+        Self { revoked_at, ..self }
+    }
+
     /// Sets whether the owner is barred, as the store found it beside the record.
     #[must_use]
     pub fn with_owner_barred(self, owner_barred: bool) -> Self {
         Self { owner_barred, ..self }
+    }
+
+    /// Sets whether today's policy limits the token to reading, as it was found beside the record.
+    #[must_use]
+    pub(crate) fn with_narrowed(self, narrowed: bool) -> Self {
+        Self { narrowed, ..self }
     }
 
     /// Sets the revision.
@@ -206,10 +222,22 @@ impl TokenRecord {
         self.state
     }
 
+    /// When it was revoked, where that is known.
+    #[must_use]
+    pub const fn revoked_at(&self) -> Option<Timestamp> {
+        self.revoked_at
+    }
+
     /// Whether its owner is barred.
     #[must_use]
     pub const fn owner_barred(&self) -> bool {
         self.owner_barred
+    }
+
+    /// Whether today's policy limits it to reading.
+    #[must_use]
+    pub(crate) const fn narrowed(&self) -> bool {
+        self.narrowed
     }
 
     /// How often the record has changed.
@@ -248,6 +276,14 @@ impl TokenRecord {
         self.check_live(now).is_ok()
     }
 
+    /// Whether the token was dead for good before `time`: revoked or expired by then. What was revoked at an unknown
+    /// time counts from its expiry alone.
+    #[must_use]
+    pub fn was_dead_before(&self, time: Timestamp) -> bool {
+        let revoked = self.revoked_at.filter(|_| self.state == TokenState::Revoked);
+        [revoked, self.expires_at].into_iter().flatten().any(|end| end < time)
+    }
+
     pub(crate) fn check_live(&self, now: Timestamp) -> Result<(), DeadReason> {
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(DeadReason::Expired);
@@ -269,15 +305,29 @@ impl TokenRecord {
     }
 }
 
-/// Which of a record's secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SecretSlot {
+/// Which of a token's secrets was presented.
+///
+/// The text form (`current`, `retiring`) is covered by semantic versioning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a rotation has an old and a new secret")]
+pub enum SecretSlot {
+    /// The secret of the newest text.
     Current,
+    /// The one that a rotation is phasing out.
     Retiring,
 }
 
 impl SecretSlot {
     pub(crate) const ALL: [Self; 2] = [Self::Current, Self::Retiring];
+
+    /// The stable text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Retiring => "retiring",
+        }
+    }
 }
 
 /// Why a record's token does not work, whatever secret is presented.
@@ -294,13 +344,20 @@ pub(crate) enum DeadReason {
 pub struct RetiringSecret {
     secret: SecretHash,
     until: Timestamp,
+    successor_used: bool,
 }
 
 impl RetiringSecret {
     /// A secret that still works before `until`.
     #[must_use]
     pub const fn new(secret: SecretHash, until: Timestamp) -> Self {
-        Self { secret, until }
+        Self { secret, until, successor_used: false }
+    }
+
+    /// Sets whether the secret that takes its place has been used.
+    #[must_use]
+    pub fn with_successor_used(self, successor_used: bool) -> Self {
+        Self { successor_used, ..self }
     }
 
     /// The hash of the secret.
@@ -313,6 +370,13 @@ impl RetiringSecret {
     #[must_use]
     pub const fn until(&self) -> Timestamp {
         self.until
+    }
+
+    /// Whether the secret that takes its place has been used, as far as the store has been told. Until then a rotation
+    /// that is repeated replaces that secret, not this one.
+    #[must_use]
+    pub const fn successor_used(&self) -> bool {
+        self.successor_used
     }
 }
 
@@ -412,13 +476,15 @@ pub struct LastUsed {
     pub client_address: Option<IpAddr>,
     /// With which user agent, capped and cleaned.
     pub user_agent: Option<String>,
+    /// When it last wrote, if it ever did: tells which read-write tokens only read.
+    pub last_write: Option<Timestamp>,
 }
 
 impl LastUsed {
     /// A use at `at`, from nowhere in particular.
     #[must_use]
     pub const fn new(at: Timestamp) -> Self {
-        Self { at, client_address: None, user_agent: None }
+        Self { at, client_address: None, user_agent: None, last_write: None }
     }
 
     /// Sets the client's address.
@@ -431,6 +497,20 @@ impl LastUsed {
     #[must_use]
     pub fn with_user_agent(self, user_agent: Option<String>) -> Self {
         Self { user_agent, ..self }
+    }
+
+    /// Sets when it last wrote.
+    #[must_use]
+    pub fn with_last_write(self, last_write: Option<Timestamp>) -> Self {
+        Self { last_write, ..self }
+    }
+
+    /// Both uses as one: the later, with the later write of the two.
+    #[must_use]
+    pub fn merged(self, other: &Self) -> Self {
+        let last_write = self.last_write.max(other.last_write);
+        let later = if other.at >= self.at { other.clone() } else { self };
+        Self { last_write, ..later }
     }
 }
 
@@ -475,6 +555,23 @@ mod tests {
         assert_eq!(record.live_secret(SecretSlot::Retiring, T(9)), Some(&old));
         assert_eq!(record.live_secret(SecretSlot::Retiring, T(10)), None);
         assert!(record.live_secret(SecretSlot::Current, T(10)).is_some());
+    }
+
+    #[test]
+    fn a_token_is_dead_from_its_end_on_and_a_paused_one_is_not() {
+        let expired = record().with_expiry(Some(T(10)));
+        assert!(expired.was_dead_before(T(11)) && !expired.was_dead_before(T(10)));
+        let revoked = record().with_state(TokenState::Revoked).with_revoked_at(Some(T(10)));
+        assert!(revoked.was_dead_before(T(11)) && !revoked.was_dead_before(T(10)));
+        assert!(!record().with_state(TokenState::Revoked).was_dead_before(T(99)), "revoked, nobody knows when");
+        assert!(!record().with_state(TokenState::Paused).was_dead_before(T(99)));
+    }
+
+    #[test]
+    fn merged_uses_keep_the_later_use_and_the_later_write() {
+        let (reads, writes) = (LastUsed::new(T(9)), LastUsed::new(T(5)).with_last_write(Some(T(5))));
+        let merged = reads.clone().with_last_write(Some(T(5)));
+        assert_eq!((reads.clone().merged(&writes), writes.merged(&reads)), (merged.clone(), merged));
     }
 
     #[test]

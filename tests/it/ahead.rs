@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, yield_now};
 use tower_token_auth::{
     AuthHandle, CacheConfig, Change, ChangeFeed, Clock, FeedState, LookupLimits, Notice, PlaintextToken, Revision,
-    Scope, StoreError, TokenState,
+    Scope, StoreError,
 };
 
 use crate::cache_rules::bench::{Bench, forge, status};
@@ -429,7 +429,7 @@ async fn after_a_gap_everything_is_asked_for_again() {
     following.tell.send(Err(StoreError::new("connection lost"))).unwrap();
     settle().await;
     assert_eq!(following.handle.stats().feed, FeedState::Interrupted);
-    bench.change(&token, Change::State(TokenState::Revoked)).await;
+    bench.change(&token, Change::Revoke { at: bench.clock.wall() }).await;
     assert_eq!(at_once(bench, &token), Some(200), "nobody has told");
     bench.clock.advance(Duration::from_millis(100));
     settle().await;

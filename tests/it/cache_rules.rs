@@ -26,8 +26,8 @@ pub(crate) mod bench {
     use tower::{Layer, ServiceExt, service_fn};
     use tower_token_auth::test_util::{CheapHasher, ManualClock, RecordingSink, ScriptedStore, draft_with};
     use tower_token_auth::{
-        Change, PlaintextToken, Prefix, Reason, Scope, Scratch, SecretHasher, TokenAuthBuilder, TokenAuthLayer,
-        TokenId, TokenRecord, TokenRegistry, TokenState, TokenStore,
+        Change, Clock, PlaintextToken, Prefix, Reason, Scope, Scratch, SecretHasher, TokenAuthBuilder, TokenAuthLayer,
+        TokenId, TokenRecord, TokenRegistry, TokenStore,
     };
 
     pub(crate) struct Bench {
@@ -97,7 +97,7 @@ pub(crate) mod bench {
 
         /// Revokes behind the gate's back.
         pub(crate) async fn revoke(&self, token: &PlaintextToken) {
-            self.change(token, Change::State(TokenState::Revoked)).await;
+            self.change(token, Change::Revoke { at: self.clock.wall() }).await;
         }
 
         pub(crate) fn invalidate(&self, id: &TokenId) {
@@ -477,10 +477,10 @@ async fn an_older_revision_never_revives_a_token() {
 async fn a_newer_revision_replaces_an_older_one() {
     let bench = Bench::new();
     let token = bench.token(Scope::ReadOnly).await;
-    bench.change(&token, Change::State(TokenState::Paused)).await;
+    bench.change(&token, Change::Pause).await;
     assert_eq!(bench.status(&token).await, 401);
     bench.assert_last("refused paused");
-    bench.change(&token, Change::State(TokenState::Active)).await;
+    bench.change(&token, Change::Resume).await;
     bench.clock.advance(TTL);
     assert_eq!(bench.status(&token).await, 200);
 }

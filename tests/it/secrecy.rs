@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::test_util::RecordingSink;
 use tower_token_auth::{
     Actor, AuditSink, Change, Clock, FanOut, IssuePolicy, NewToken, OnAuditFailure, OnForeign, OnMissing,
-    PlaintextToken, Scope, TokenAuthBuilder, TokenFilter, TokenIssuer, TokenRegistry, TokenState, TracingSink,
+    PlaintextToken, Scope, TokenAuthBuilder, TokenFilter, TokenIssuer, TokenRegistry, TracingSink,
 };
 
 use crate::cache_rules::bench::{Bench, forge};
@@ -217,7 +217,7 @@ async fn refused_tokens_show_no_secret() {
         canary.get(&known, 200).await;
     }
     let past = canary.bench.clock.wall();
-    for change in [Change::Expiry(Some(past)), Change::State(TokenState::Revoked), Change::State(TokenState::Paused)] {
+    for change in [Change::Expiry(Some(past)), Change::Revoke { at: past }, Change::Pause] {
         let token = canary.changed(change).await;
         canary.get(&token, 401).await;
     }

@@ -11,7 +11,7 @@ use proptest::test_runner::TestCaseError;
 use tower_token_auth::test_util::{CheapHasher, ManualClock, RecordingSink, ScriptedStore};
 use tower_token_auth::{
     CacheConfig, Change, Clock, Label, LookupLimits, OwnerId, PlaintextToken, Prefix, RetiringSecret, Scope, Scratch,
-    SecretHash, SecretHasher, StoreError, TokenAuthLayer, TokenId, TokenRecord, TokenRegistry, TokenState, TokenStore,
+    SecretHash, SecretHasher, StoreError, TokenAuthLayer, TokenId, TokenRecord, TokenRegistry, TokenStore,
 };
 
 use super::law::{End, LookUp, Now, Tick, Trial};
@@ -265,9 +265,9 @@ impl World {
         let Some(record) = self.stored(token) else { return };
         let wall = self.now().wall;
         let change = match edit {
-            Edit::Revoke => Change::State(TokenState::Revoked),
-            Edit::Pause => Change::State(TokenState::Paused),
-            Edit::Resume => Change::State(TokenState::Active),
+            Edit::Revoke => Change::Revoke { at: wall },
+            Edit::Pause => Change::Pause,
+            Edit::Resume => Change::Resume,
             Edit::NarrowScope => Change::Scope(Scope::ReadOnly),
             Edit::ExpireIn(span) => Change::Expiry(Some(wall + span)),
             Edit::Rotate(to, keep) => Change::Secrets {
