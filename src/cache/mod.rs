@@ -232,6 +232,7 @@ impl Cache {
             self.remember_unknown(key, started, mark);
             return None;
         };
+        self.forget_unknown(key, mark);
         let known = Known::new(self.gate, record);
         let trust = Trust::since(started, self.config.ttl, self.config.ahead());
         Some(self.settle(key, &known, mark, Some((trust, started))))
@@ -250,6 +251,12 @@ impl Cache {
             // What came late must not erase what a later look-up has found meanwhile.
             false => old.copied(),
         });
+    }
+
+    /// The store knows the id by now: that it did not is over, also for a wall clock that is stepped back.
+    fn forget_unknown(&self, key: u128, mark: Mark) {
+        let outdated = || !self.generations.is_current(key, mark);
+        self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.copied().filter(|_| outdated()));
     }
 
     /// Updates what is remembered of a token with a record: beside its proofs where there are any, else unproved.

@@ -390,6 +390,7 @@ fn the_tracing_sinks_fields_are_those_it_documents() {
         "owner",
         "label",
         "scope",
+        "secret",
         "access",
         "method",
         "path",
