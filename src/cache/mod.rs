@@ -116,8 +116,8 @@ impl Cache {
             key: TagKey::generate()?,
             proved: Bounded::new(config.proved, hasher.clone()),
             unproved: Bounded::new(config.unproved, hasher.clone()),
-            negatives: Bounded::new(config.negatives, hasher),
-            generations: Generations::new(),
+            negatives: Bounded::new(config.negatives, hasher.clone()),
+            generations: Generations::new(hasher),
             excused: AtomicU64::new(0),
             negative_hits: AtomicU64::new(0),
         })
@@ -266,7 +266,8 @@ impl Cache {
         let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
-        let current = || self.generations.is_current(key, mark);
+        // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
+        let current = || answered.is_none() || self.generations.is_current(key, mark);
         self.proved.merge(
             key,
             |_| true,

@@ -439,6 +439,22 @@ async fn after_a_gap_everything_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_feed_that_breaks_at_once_is_connected_ever_more_seldom() {
+    let following = following().await;
+    let bench = &following.bench;
+    for _ in 0..1_000 {
+        following.tell.send(Err(StoreError::new("connection lost"))).unwrap();
+    }
+    for _ in 0..600 {
+        bench.clock.advance(Duration::from_millis(100));
+        settle().await;
+    }
+    let connections = following.connections.load(Ordering::SeqCst);
+    // 0.1, 0.2, … 6.4 s, then each 10 s, by a jitter of up to a half of it.
+    assert!((8..30).contains(&connections), "{connections} in a minute");
+}
+
+#[tokio::test]
 async fn a_feed_is_left_when_the_gate_is_gone() {
     let following = following().await;
     drop((following.bench, following.handle));
