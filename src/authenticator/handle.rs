@@ -66,7 +66,8 @@ impl AuthHandle {
     /// What the gate has done and holds.
     ///
     /// # Cost
-    /// Reads some dozens of counters and the sizes of three maps: for a scrape, not for each request.
+    /// Reads some dozens of counters and takes two short locks (the crew's, an audit queue's): cheap enough for every
+    /// request, and meant for a scrape.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
