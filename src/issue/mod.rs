@@ -41,18 +41,30 @@
 //! | the store cannot answer | nothing is issued, or revoked, as far as is known; the gate asks it again |
 //! | the event cannot be recorded, and has to be | an issued token is revoked again; a revocation stands |
 
+mod act;
 mod builder;
+mod draw;
 mod error;
+mod govern;
 mod issuer;
+mod manage;
 mod new_token;
 mod policy;
+mod provider;
+mod report;
+mod rotate;
+mod rule;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod wish;
 
 pub use builder::TokenIssuerBuilder;
-pub use error::{IssueError, ListError, RevokeError};
+pub use error::{IssueError, ListError, ManageError};
 pub(crate) use issuer::DeskParts;
 pub use issuer::TokenIssuer;
 pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
-pub use policy::{IssuePolicy, PolicyProvider};
+pub use policy::IssuePolicy;
+pub use provider::{PolicyProvider, SharedPolicy};
+pub use rule::Proposal;
+pub use sweep::RevokeReport;

@@ -182,7 +182,7 @@ async fn anothers_token_looks_absent() {
     let desk = builder(&store, IssuePolicy::default(), &sink).build().unwrap();
     let id = desk.issue(&creator("alice"), wish("alice", "laptop")).await.unwrap().summary().id;
     for absent in [id, TokenId::generate().unwrap()] {
-        assert!(matches!(desk.revoke(&creator("bob"), &absent).await, Err(RevokeError::NotFound)));
+        assert!(matches!(desk.revoke(&creator("bob"), &absent).await, Err(ManageError::NotFound)));
     }
     assert_eq!(record(&store, id).await.state(), TokenState::Active);
     assert_eq!(desk.revoke(&administrator(), &id).await.unwrap().state, TokenState::Revoked);
@@ -298,6 +298,6 @@ async fn a_gate_asks_again_after_a_revocation_that_may_have_happened() {
     };
     assert!(attempt().await.is_ok());
     store.1.store(true, Ordering::SeqCst);
-    assert!(matches!(desk.revoke(&creator("alice"), &id).await, Err(RevokeError::Store(_))));
+    assert!(matches!(desk.revoke(&creator("alice"), &id).await, Err(ManageError::Store(_))));
     assert_eq!(attempt().await.unwrap_err(), Reason::Revoked);
 }
