@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use super::act::{Act, Telling, Told};
 use super::error::ManageError;
 use super::issuer::TokenIssuer;
 use super::policy::{IssuePolicy, ensure};
 use crate::actor::Actor;
 use crate::audit::{Action, Edit, Subject};
-use crate::decision::IssueRefusal;
+use crate::decision::{IssueRefusal, StoreError};
 use crate::id::OwnerId;
 
 impl TokenIssuer {
@@ -54,15 +56,7 @@ impl TokenIssuer {
     /// # Cancellation
     /// Dropped before its end, the owner may be barred; the gate asks the store before it believes their tokens again.
     pub async fn bar_owner(&self, actor: &Actor, owner: &OwnerId) -> Result<(), ManageError> {
-        let act = self.act_on_owner(Action::BarOwner, actor, owner);
-        let barred = match may_administer(actor) {
-            Ok(()) => {
-                let _told = Telling::new(&self.desk, Told::Owner(owner));
-                self.desk.registry.bar_owner(owner).await.map_err(ManageError::Store)
-            }
-            refused => refused,
-        };
-        act.end(barred)
+        self.set_bar(Action::BarOwner, actor, owner, || self.desk.registry.bar_owner(owner)).await
     }
 
     /// Lifts the bar: the owner's tokens work again, those that would. Lifting none changes nothing and succeeds.
@@ -73,15 +67,28 @@ impl TokenIssuer {
     /// # Cancellation
     /// As for [`bar_owner`](Self::bar_owner).
     pub async fn lift_owner(&self, actor: &Actor, owner: &OwnerId) -> Result<(), ManageError> {
-        let act = self.act_on_owner(Action::LiftOwner, actor, owner);
-        let lifted = match may_administer(actor) {
+        self.set_bar(Action::LiftOwner, actor, owner, || self.desk.registry.lift_owner(owner)).await
+    }
+
+    async fn set_bar<'a>(
+        &'a self,
+        action: Action,
+        actor: &Actor,
+        owner: &'a OwnerId,
+        set: impl FnOnce() -> BoxFuture<'a, Result<(), StoreError>>,
+    ) -> Result<(), ManageError> {
+        let named = Some(Cow::Owned(owner.clone()));
+        let subject = Subject::Handled { id: None, owner: named, label: None, scope: None };
+        let act = Act::begin(&self.desk, action, actor, subject);
+        let answer = match may_administer(actor) {
             Ok(()) => {
+                // Also where it fails: a store can do so after it has written.
                 let _told = Telling::new(&self.desk, Told::Owner(owner));
-                self.desk.registry.lift_owner(owner).await.map_err(ManageError::Store)
+                set().await.map_err(ManageError::Store)
             }
             refused => refused,
         };
-        act.end(lifted)
+        act.end(answer)
     }
 
     /// Forgets the records of tokens that were dead for good, revoked or expired, more than `dead_for` ago, and answers
@@ -104,11 +111,6 @@ impl TokenIssuer {
         let told = |count| Edit::new(format_args!("dead before {time}"), format_args!("{count} forgotten"));
         act.replaces(pruned.as_ref().ok().map(told));
         act.end(pruned)
-    }
-
-    fn act_on_owner(&self, action: Action, actor: &Actor, owner: &OwnerId) -> Act<'_> {
-        let owner = Some(Cow::Owned(owner.clone()));
-        Act::begin(&self.desk, action, actor, Subject::Handled { id: None, owner, label: None, scope: None })
     }
 }
 

@@ -52,7 +52,7 @@ async fn assert_answers(switch: bool, actor: &Actor, expected: [&str; 4]) {
         answers.push(match desk.issue(actor, NewToken::new(owner, "laptop", scope)).await {
             Ok(_) => "-",
             Err(IssueError::Refused(refusal)) => refusal.as_str(),
-            Err(error) => panic!("{error}"),
+            Err(_) => "failed",
         });
     }
     assert_eq!(answers, expected, "switch {switch}, {actor:?}");
