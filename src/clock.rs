@@ -65,6 +65,15 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Saturates at the Unix epoch.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         Self(0) + time.duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -86,6 +95,18 @@ impl fmt::Display for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A length of time in the largest unit that leaves no rest: `90d`, `36h`, `1500ms`.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let millis = self.0.as_millis();
+        let (length, name) = UNITS.into_iter().find(|(unit, _)| millis % *unit == 0).unwrap_or((1, "ms"));
+        write!(f, "{}{name}", millis / length)
     }
 }
 
@@ -208,5 +229,20 @@ mod tests {
         let (early, late) = (Timestamp::from_unix_millis(5), Timestamp::from_unix_millis(9));
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_span_is_told_in_its_largest_whole_unit() {
+        for (millis, text) in [(0, "0d"), (1, "1ms"), (1500, "1500ms"), (60_000, "1m"), (129_600_000, "36h")] {
+            assert_eq!(Span(Duration::from_millis(millis)).to_string(), text);
+        }
+        assert_eq!(Span(Duration::from_secs(90 * 86_400)).to_string(), "90d");
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_the_epoch() {
+        let noon = Timestamp::from_unix_seconds(100);
+        assert_eq!(noon - Duration::from_secs(40), Timestamp::from_unix_seconds(60));
+        assert_eq!(noon - Duration::MAX, Timestamp::from_unix_seconds(0));
     }
 }

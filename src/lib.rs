@@ -97,8 +97,8 @@ pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, Unavail
 pub use hash::{Argon2Cost, Argon2Hasher, HashCost, HashError, Scratch, SecretHasher, Sha256Hasher};
 pub use id::{IdError, Label, OwnerId, TokenId};
 pub use issue::{
-    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, NewToken, PolicyProvider, RevokeError, SummaryPage,
-    TokenIssuer, TokenIssuerBuilder, TokenSummary,
+    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, ManageError, NewToken, PolicyProvider, Proposal,
+    RevokeReport, SharedPolicy, SummaryPage, TokenIssuer, TokenIssuerBuilder, TokenSummary,
 };
 pub use middleware::{
     OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TokenAuth, TokenAuthBuilder,

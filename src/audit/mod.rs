@@ -30,7 +30,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 pub use event::{Action, AuditEvent, Outcome};
-pub(crate) use event::{RequestFacts, Subject};
+pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;

@@ -189,11 +189,16 @@ impl Authenticator {
         flush_within(core.recorder.flush(), &*core.clock, deadline, || core.recorder.stats().queued).await
     }
 
-    fn distrust_owner(&self, owner: &OwnerId) {
+    /// Whether the token's current secret has been shown here, whoever has shown it.
+    pub(crate) fn has_proof_of_current(&self, record: &TokenRecord) -> bool {
+        self.0.cache.has_proof_of_current(record)
+    }
+
+    pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
         self.0.cache.distrust_owner(owner);
     }
 
-    fn distrust_all(&self) {
+    pub(crate) fn distrust_all(&self) {
         self.0.cache.distrust_all();
     }
 }

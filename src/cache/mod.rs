@@ -216,6 +216,15 @@ impl Cache {
         self.proved.read(&key_of(&claim.id), proves).unwrap_or(false)
     }
 
+    /// Whether the current secret of this record has been proved, fresh or not.
+    pub(crate) fn has_proof_of_current(&self, record: &TokenRecord) -> bool {
+        let proves = |entry: &Entry| {
+            let carried = entry.proofs.carried(&entry.known.record, record);
+            carried.of(SecretSlot::Current).is_some()
+        };
+        self.proved.read(&key_of(&record.id()), proves).unwrap_or(false)
+    }
+
     pub(crate) fn mark(&self, id: &TokenId) -> Mark {
         self.generations.mark(key_of(id))
     }
