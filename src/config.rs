@@ -274,6 +274,8 @@ pub enum BuildError {
     Thread(std::io::Error),
     /// Recording is required of a sink that cannot fail.
     AuditCannotFail,
+    /// What the policy at use forbids is only reported, and there is none.
+    NoPolicyAtUse,
     /// The operating system has no random bytes for the cache's keys.
     Random(RandomError),
 }
@@ -307,6 +309,9 @@ impl fmt::Display for BuildError {
             ),
             Self::Thread(_) => f.write_str(
                 "the system has no thread for the audit queue; raise the limit on threads of the process",
+            ),
+            Self::NoPolicyAtUse => f.write_str(
+                "insecure_report_only_policy reports what a policy at use forbids, and there is none; set policy_at_use, or remove it",
             ),
             Self::Random(_) => f.write_str(
                 "the operating system has no random bytes for the cache's keys; give the process access to its random source",

@@ -24,6 +24,16 @@ impl Known {
         let token = AuthenticatedToken::of_record(gate, &record);
         Arc::new(Self { record, token, told: AtomicBool::new(false) })
     }
+
+    /// The same record, limited by what was found beside an older revision of it, too.
+    fn limited_by(self: &Arc<Self>, older: &TokenRecord) -> Arc<Self> {
+        let own = (self.record.owner_barred(), self.record.narrowed());
+        let (barred, narrowed) = (own.0 || older.owner_barred(), own.1 || older.narrowed());
+        if own == (barred, narrowed) {
+            return Arc::clone(self);
+        }
+        Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
+    }
 }
 
 /// How long a record may be believed: until either clock has reached it. The monotonic clock stands still while a
@@ -110,11 +120,12 @@ impl Entry {
     }
 
     /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
-    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision.
+    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
+    /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
     pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
         if self.known.record.revision() > known.record.revision() {
             self.known.told.store(false, Ordering::Relaxed);
-            return Self { trust, ..self.clone() };
+            return Self { known: self.known.limited_by(&known.record), trust, ..self.clone() };
         }
         let proofs = self.proofs.carried(&self.known.record, &known.record);
         Self { known: Arc::clone(known), proofs, trust }

@@ -55,4 +55,5 @@ pub use error::{IssueError, ListError, RevokeError};
 pub(crate) use issuer::DeskParts;
 pub use issuer::TokenIssuer;
 pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
+pub(crate) use policy::ErasedPolicy;
 pub use policy::{IssuePolicy, PolicyProvider};
