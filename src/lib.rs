@@ -88,7 +88,7 @@ pub use audit::{
 };
 pub use authenticator::{AuthHandle, FeedState, Stats};
 #[cfg(feature = "axum")]
-pub use axum::MissingLayer;
+pub use axum::{MissingLayer, who_am_i};
 pub use base62::RandomError;
 pub use cache::{CacheStats, LookupStats};
 pub use clock::{Clock, Monotonic, Sleep, SystemClock, Timestamp};
