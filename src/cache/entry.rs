@@ -146,3 +146,47 @@ impl Found {
         Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::{Label, OwnerId, TokenId};
+    use crate::scope::Scope;
+    use crate::secret::SecretHash;
+    use crate::token::Revision;
+
+    fn entry(revision: Revision, barred: bool, narrowed: bool) -> Entry {
+        let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
+        let hash = SecretHash::parse("$none$").unwrap();
+        let id = TokenId::from_digest(&[0; 32]);
+        let record = TokenRecord::new(id, owner, label, Scope::ReadWrite, hash, Timestamp::from_unix_seconds(1))
+            .with_revision(revision)
+            .with_owner_barred(barred)
+            .with_narrowed(narrowed);
+        Entry { known: Known::new(GateId::NONE, record), proofs: Proofs::default(), trust: None }
+    }
+
+    fn limits(entry: &Entry) -> (bool, bool) {
+        let (record, token) = (&entry.known.record, &entry.known.token);
+        assert_eq!(token.scope() == Scope::ReadOnly, record.narrowed(), "handlers are told the same");
+        (record.owner_barred(), record.narrowed())
+    }
+
+    #[test]
+    fn limits_belong_to_no_revision() {
+        let (old, new) = (Revision::FIRST, Revision::FIRST.next());
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        for (known, answered) in flags.into_iter().flat_map(|known| flags.map(|answered| (known, answered))) {
+            let updated = |first, second| {
+                let (before, after) = (entry(first, known.0, known.1), entry(second, answered.0, answered.1));
+                before.updated(&after.known, None)
+            };
+            assert_eq!(limits(&updated(old, new)), answered, "a newer record");
+            assert_eq!(limits(&updated(new, new)), answered, "a later answer");
+            let lagging = updated(new, old);
+            assert_eq!(limits(&lagging), (known.0 || answered.0, known.1 || answered.1), "an older record");
+            assert_eq!(lagging.known.record.revision(), new);
+        }
+    }
+}

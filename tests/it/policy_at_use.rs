@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use http::{Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::{
-    Access, AuthenticatedToken, CacheConfig, Change, Outcome, PlaintextToken, Reason, Scope, TokenAuthLayer,
+    Access, AuthenticatedToken, CacheConfig, Change, Label, Outcome, PlaintextToken, Reason, Scope, TokenAuthLayer,
     TokenRegistry, TokenState, UnavailableCause,
 };
 
@@ -179,6 +179,24 @@ async fn a_change_that_was_read_before_the_switch_is_not_believed_after_it() {
     bench.auth.handle().invalidate_all();
     bench.store.release();
     assert_eq!(early.await, 403);
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_behind_loses_no_limit() {
+    for on in [true, false] {
+        let (bench, policy) = switched(false);
+        let token = made(&bench, Scope::ReadWrite, false).await;
+        let older = bench.record(&token).await;
+        bench.change(&token, Change::Label(Label::new("renamed").unwrap())).await;
+        assert_eq!(write(&bench, &token).await, 200);
+        policy.answer(on);
+        bench.store.answer(Some(older));
+        bench.auth.handle().invalidate_all();
+        for _cold_then_hot in 0..2 {
+            assert_eq!(both(&bench, &token).await, (200, if on { 403 } else { 200 }), "switch {on}");
+        }
+        assert_eq!((policy.asked(), bench.store.finds()), (2, 2));
+    }
 }
 
 #[tokio::test]

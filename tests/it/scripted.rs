@@ -40,6 +40,7 @@ impl Scripted {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    #[expect(clippy::panic, reason = "told to")]
     async fn ask(&self) -> Result<bool, StoreError> {
         let part = self.with(|script| {
             script.1 += 1;
