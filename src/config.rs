@@ -62,12 +62,14 @@ impl CacheConfig {
     /// How long past its TTL a proved token goes on working while the store cannot answer; zero for not at all, at most
     /// a day. Default: not at all, which is a 503.
     ///
-    /// It holds for a store that fails, hangs or panics, and for look-ups that are refused because too many are under
+    /// It holds for a store that fails, hangs or panics, for what is asked beside it (an owner directory, a policy at
+    /// use), and for look-ups that are refused because too many are under
     /// way. It never holds past the token's expiry, after an invalidation, or after the store has answered that there
     /// is no such token.
     ///
     /// # Security
-    /// A revocation made elsewhere can go unseen for as long, on top of the TTL, while the store is away.
+    /// A revocation made elsewhere, or a change of the policy at use, can go unseen for as long, on top of the TTL, while
+    /// the store is away.
     #[must_use]
     pub const fn stale_if_error(self, max: Duration) -> Self {
         Self { stale_if_error: max, ..self }
@@ -274,6 +276,8 @@ pub enum BuildError {
     Thread(std::io::Error),
     /// Recording is required of a sink that cannot fail.
     AuditCannotFail,
+    /// What the policy at use forbids is only reported, and there is none.
+    NoPolicyAtUse,
     /// The operating system has no random bytes for the cache's keys.
     Random(RandomError),
 }
@@ -307,6 +311,9 @@ impl fmt::Display for BuildError {
             ),
             Self::Thread(_) => f.write_str(
                 "the system has no thread for the audit queue; raise the limit on threads of the process",
+            ),
+            Self::NoPolicyAtUse => f.write_str(
+                "insecure_report_only_policy reports what a policy at use forbids, and there is none; set policy_at_use, or remove it",
             ),
             Self::Random(_) => f.write_str(
                 "the operating system has no random bytes for the cache's keys; give the process access to its random source",

@@ -257,10 +257,13 @@ impl fmt::Display for Reason {
 pub enum UnavailableCause {
     /// The store answered with an error.
     StoreFailed,
-    /// The store panicked.
+    /// The store, or what is asked beside it, panicked.
     StorePanicked,
-    /// The store did not answer within [`LookupLimits::timeout`](crate::LookupLimits::timeout).
+    /// The store, and what is asked beside it, did not answer within
+    /// [`LookupLimits::timeout`](crate::LookupLimits::timeout).
     StoreTimedOut,
+    /// The owner directory answered with an error.
+    OwnersFailed,
     /// The store answered with a record for another token, or one that holds no usable hash.
     RecordUnusable,
     /// Too many look-ups were in flight or waiting.
@@ -291,6 +294,7 @@ impl UnavailableCause {
             Self::StoreFailed => "store_failed",
             Self::StorePanicked => "store_panicked",
             Self::StoreTimedOut => "store_timed_out",
+            Self::OwnersFailed => "owners_failed",
             Self::RecordUnusable => "record_unusable",
             Self::LookupsBusy => "lookups_busy",
             Self::HashingBusy => "hashing_busy",

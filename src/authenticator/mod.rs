@@ -294,11 +294,13 @@ impl Core {
         if self.excuse(&claim.id, cause) { self.advance(claim, proven) } else { Step::unavailable(cause) }
     }
 
-    /// Believes what is remembered of a token a little longer, where the application allows it and the store is to
-    /// blame. A record that makes no sense is no excuse: it may be the one that ends the token.
+    /// Believes what is remembered of a token a little longer, where the application allows it and the store, or what is
+    /// asked beside it, is to blame. A record that makes no sense is no excuse: it may be the one that ends the token.
     fn excuse(&self, id: &TokenId, cause: UnavailableCause) -> bool {
-        use UnavailableCause::{LookupsBusy, StoreFailed, StorePanicked, StoreTimedOut};
-        matches!(cause, StoreFailed | StorePanicked | StoreTimedOut | LookupsBusy) && self.cache.excuse(id, self.now())
+        use UnavailableCause::{LookupsBusy, OwnersFailed, PolicyFailed, StoreFailed, StorePanicked, StoreTimedOut};
+        let excuses =
+            matches!(cause, StoreFailed | StorePanicked | StoreTimedOut | OwnersFailed | PolicyFailed | LookupsBusy);
+        excuses && self.cache.excuse(id, self.now())
     }
 
     fn weigh(&self, claim: &Arc<Claim>, recalled: Recalled, proven: Option<&SecretHash>, now: Moment) -> Step {

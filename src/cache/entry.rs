@@ -24,6 +24,16 @@ impl Known {
         let token = AuthenticatedToken::of_record(gate, &record);
         Arc::new(Self { record, token, told: AtomicBool::new(false) })
     }
+
+    /// The same record, limited by what was found beside an older revision of it, too.
+    fn limited_by(self: &Arc<Self>, older: &TokenRecord) -> Arc<Self> {
+        let own = (self.record.owner_barred(), self.record.narrowed());
+        let (barred, narrowed) = (own.0 || older.owner_barred(), own.1 || older.narrowed());
+        if own == (barred, narrowed) {
+            return Arc::clone(self);
+        }
+        Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
+    }
 }
 
 /// How long a record may be believed: until either clock has reached it. The monotonic clock stands still while a
@@ -110,11 +120,12 @@ impl Entry {
     }
 
     /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
-    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision.
+    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
+    /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
     pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
         if self.known.record.revision() > known.record.revision() {
             self.known.told.store(false, Ordering::Relaxed);
-            return Self { trust, ..self.clone() };
+            return Self { known: self.known.limited_by(&known.record), trust, ..self.clone() };
         }
         let proofs = self.proofs.carried(&self.known.record, &known.record);
         Self { known: Arc::clone(known), proofs, trust }
@@ -133,5 +144,49 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn of(entry: &Entry, mark: Mark) -> Self {
         Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::{Label, OwnerId, TokenId};
+    use crate::scope::Scope;
+    use crate::secret::SecretHash;
+    use crate::token::Revision;
+
+    fn entry(revision: Revision, barred: bool, narrowed: bool) -> Entry {
+        let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
+        let hash = SecretHash::parse("$none$").unwrap();
+        let id = TokenId::from_digest(&[0; 32]);
+        let record = TokenRecord::new(id, owner, label, Scope::ReadWrite, hash, Timestamp::from_unix_seconds(1))
+            .with_revision(revision)
+            .with_owner_barred(barred)
+            .with_narrowed(narrowed);
+        Entry { known: Known::new(GateId::NONE, record), proofs: Proofs::default(), trust: None }
+    }
+
+    fn limits(entry: &Entry) -> (bool, bool) {
+        let (record, token) = (&entry.known.record, &entry.known.token);
+        assert_eq!(token.scope() == Scope::ReadOnly, record.narrowed(), "handlers are told the same");
+        (record.owner_barred(), record.narrowed())
+    }
+
+    #[test]
+    fn limits_belong_to_no_revision() {
+        let (old, new) = (Revision::FIRST, Revision::FIRST.next());
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        for (known, answered) in flags.into_iter().flat_map(|known| flags.map(|answered| (known, answered))) {
+            let updated = |first, second| {
+                let (before, after) = (entry(first, known.0, known.1), entry(second, answered.0, answered.1));
+                before.updated(&after.known, None)
+            };
+            assert_eq!(limits(&updated(old, new)), answered, "a newer record");
+            assert_eq!(limits(&updated(new, new)), answered, "a later answer");
+            let lagging = updated(new, old);
+            assert_eq!(limits(&lagging), (known.0 || answered.0, known.1 || answered.1), "an older record");
+            assert_eq!(lagging.known.record.revision(), new);
+        }
     }
 }

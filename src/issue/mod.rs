@@ -81,6 +81,7 @@ pub(crate) use issuer::DeskParts;
 pub use issuer::TokenIssuer;
 pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
 pub use policy::IssuePolicy;
+pub(crate) use provider::ErasedPolicy;
 pub use provider::{PolicyProvider, SharedPolicy};
 pub use rule::Proposal;
 pub use sweep::RevokeReport;

@@ -68,6 +68,11 @@ impl IssuePolicy {
         Self { force_read_only, ..self }
     }
 
+    /// Whether the switch is on.
+    pub(crate) const fn is_read_only_forced(&self) -> bool {
+        self.force_read_only
+    }
+
     /// How long a token of any scope may live at most; `None` for as long as its creator likes. With a limit, every token
     /// has to expire.
     #[must_use]

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 
-use super::gate::{Closures, Gate};
+use super::closures::Closures;
+use super::gate::Gate;
+use super::judging::Judging;
 use super::layer::{DeskDefaults, TokenAuthLayer};
 use super::refusal::Refusal;
 use super::render::{Render, Renderer};
-use crate::access::Access;
 use crate::audit::{AuditSink, OnAuditFailure, Recorder, TracingSink};
 use crate::authenticator::{Authenticator, Setup};
 use crate::clock::{Clock, SystemClock};
@@ -75,7 +76,8 @@ pub struct TokenAuthBuilder {
     on_audit_failure: OnAuditFailure,
     on_missing: OnMissing,
     on_foreign: OnForeign,
-    closures: Closures,
+    pub(super) judging: Judging,
+    pub(super) closures: Closures,
     renderer: Option<Renderer>,
     grpc: bool,
     keep_authorization: bool,
@@ -98,6 +100,7 @@ impl TokenAuthBuilder {
             on_audit_failure: OnAuditFailure::default(),
             on_missing: OnMissing::default(),
             on_foreign: OnForeign::default(),
+            judging: Judging::default(),
             closures: Closures::default(),
             renderer: None,
             grpc: false,
@@ -168,15 +171,6 @@ impl TokenAuthBuilder {
         Self { on_foreign, ..self }
     }
 
-    /// Tells what a request does where its method does not; `None` leaves it to the method.
-    ///
-    /// # Security
-    /// Answer [`Access::Read`] only for what can be enumerated: exact paths, not prefixes a client can extend.
-    pub fn access(mut self, classify: impl Fn(&RequestHead<'_>) -> Option<Access> + Send + Sync + 'static) -> Self {
-        self.closures.access = Some(Arc::new(classify));
-        self
-    }
-
     /// Tells the client's address, for the audit trail. Default: none.
     ///
     /// # Security
@@ -237,10 +231,11 @@ impl TokenAuthBuilder {
         if self.on_audit_failure == OnAuditFailure::Refuse && !recorder.can_fail() {
             return Err(BuildError::AuditCannotFail);
         }
+        self.judging.check()?;
         let mut hashers = vec![Arc::clone(&self.hasher)];
         hashers.extend(self.also_accepted);
         let authenticator = Authenticator::new(Setup {
-            store: self.store,
+            store: self.judging.beside(self.store),
             cache: self.cache,
             lookup: self.lookup,
             verification: self.verification,
@@ -259,8 +254,11 @@ impl TokenAuthBuilder {
             on_missing: self.on_missing,
             on_foreign: self.on_foreign,
             closures: self.closures,
+            report_only: self.judging.report_only,
+            token_headers: self.judging.token_headers,
             keep_authorization: self.keep_authorization,
         };
+        gate.report_only.warn();
         Ok(TokenAuthLayer::of(gate, DeskDefaults { hasher: self.hasher, limits: self.verification }))
     }
 

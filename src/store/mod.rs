@@ -8,6 +8,7 @@ mod erased;
 mod feed;
 mod list;
 mod memory;
+mod owners;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,10 +16,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use change::{Change, ChangeError};
-pub(crate) use erased::{ErasedRegistry, ErasedStore};
+pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
 pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
+pub use owners::OwnerDirectory;
+pub(crate) use owners::{ErasedOwners, Vetted};
 
 use crate::clock::Timestamp;
 use crate::decision::StoreError;

@@ -1,14 +1,19 @@
 //! What a request costs in memory before there is an answer.
 
 use std::convert::Infallible;
+use std::future::ready;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service, service_fn};
 use tower_token_auth::test_util::ScriptedStore;
-use tower_token_auth::{NoAudit, PlaintextToken, Prefix, TokenAuthLayer};
+use tower_token_auth::{IssuePolicy, NoAudit, PlaintextToken, Prefix, Scope, TokenAuthBuilder, TokenAuthLayer};
+
+use crate::cache_rules::bench::{Bench, bearer};
+use crate::scripted::Scripted;
 
 /// The allocations of one refused call, apart from those of the response: its renderer hands out one that has had its
 /// memory before.
@@ -44,6 +49,40 @@ fn a_refusal_before_the_store_allocates_nothing_but_its_response() {
     for line in lines.map(Some).into_iter().chain([None]) {
         assert_eq!(allocations(line), 0, "{line:?}");
     }
+}
+
+/// The allocations of calls with a proved token, and of answering them.
+fn hot_allocations(configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder) -> (u64, u64) {
+    let bench = Bench::with(|builder| configure(builder.audit(NoAudit::new())));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let token = runtime.block_on(bench.hot(Scope::ReadWrite));
+    let mut service =
+        bench.auth.layer(service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty())))));
+    let (mut called, mut answered) = (0, 0);
+    for _ in 0..100 {
+        let request = bearer(&token);
+        let mut answer = None;
+        called += allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        let mut response = None;
+        answered += allocation_counter::measure(|| response = answer.take().unwrap().now_or_never()).count_total;
+        assert_eq!(response.unwrap().unwrap().status(), 200);
+    }
+    (called, answered)
+}
+
+#[test]
+fn what_is_asked_beside_the_store_costs_a_hot_token_nothing() {
+    let plain = hot_allocations(|builder| builder);
+    let asked = hot_allocations(|builder| {
+        let policy = IssuePolicy::default().force_read_only(true);
+        let reported = builder.policy_at_use(policy).insecure_report_only_scope().insecure_report_only_policy();
+        reported.owners(Scripted::new(true))
+    });
+    assert_eq!(asked, plain);
+    let stamped = hot_allocations(TokenAuthBuilder::token_headers);
+    assert_eq!(plain.1, 0, "an answer that is not stamped");
+    assert_eq!(stamped.0, plain.0);
+    assert!(stamped.1 > 0, "the twin");
 }
 
 #[test]
