@@ -72,14 +72,15 @@ impl AuthHandle {
         self.0.stats()
     }
 
-    /// Ends [`background`](crate::TokenAuthLayer::background) and every [`follow`](Self::follow), and waits until the
-    /// audit events of before are written, at most for `deadline`. The gate goes on judging.
+    /// Ends [`background`](crate::TokenAuthLayer::background) and every [`follow`](Self::follow), writes the tokens' last
+    /// uses, and waits until the audit events of before are written, at most for `deadline`. The gate goes on judging.
     ///
     /// # Errors
-    /// [`Unflushed`] with the number of decisions that wait when the deadline has passed.
+    /// [`Unflushed`] with what waits when the deadline has passed, or when the store did not take the last uses: a
+    /// second call tries again.
     ///
     /// # Cancellation
-    /// Dropped, the events are written all the same if the process lives on.
+    /// Dropped, the events are written all the same if the process lives on. The last uses wait for another call.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
         self.0.shutdown(deadline).await
     }

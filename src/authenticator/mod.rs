@@ -17,7 +17,9 @@
 //! Hot: one shard's read lock, one SHA-256 of the secret. Inline hashes and records that are known are judged
 //! synchronously, too; only a look-up or a costly hash makes a boxed future.
 
+mod attendance;
 mod background;
+mod chores;
 mod follow;
 mod handle;
 mod life;
@@ -26,33 +28,40 @@ mod models;
 #[cfg(feature = "metrics")]
 mod publish;
 mod stats;
+mod upkeep;
+mod uses;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, join, select};
 
 pub use follow::FeedState;
 pub use handle::AuthHandle;
-pub use stats::Stats;
+pub use stats::{Stats, UpkeepStats};
 
+use attendance::Attendance;
 use background::Due;
+use chores::Chore;
 use follow::Feeds;
 use life::Life;
+use upkeep::{Terms, Upkeep};
 
-use crate::audit::{Recorder, Unflushed, flush_within};
+use crate::access::Access;
+use crate::audit::{Recorder, Unflushed};
 use crate::cache::{Boarded, Cache, Claim, Found, Judgement, Landed, Lookup, Lookups, Recalled};
 use crate::clock::{Clock, Moment};
-use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
+use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits, at_most_a_day};
 use crate::count::Count;
-use crate::decision::{GateId, Reason, UnavailableCause, Verdict};
+use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verdict};
 use crate::hash::SecretHasher;
 use crate::id::{OwnerId, TokenId};
 use crate::secret::SecretHash;
-use crate::store::ErasedStore;
-use crate::token::{ParsedToken, TokenRecord};
-use crate::verify::{Begun, Crew, Verification, Verified, Verifier};
+use crate::store::{ErasedRegistry, ErasedStore};
+use crate::token::{LastUsed, ParsedToken, TokenRecord};
+use crate::verify::{Begun, Crew, OnOutdated, Verification, Verified, Verifier};
 
 /// How often a request may have to wait: four times for a look-up and a hash each. One pair is the rule; whatever
 /// takes more is invalidated as fast as it is read.
@@ -77,6 +86,8 @@ struct Core {
     /// How many due tokens are looked up at once.
     refreshes: usize,
     feeds: Arc<Feeds>,
+    attendance: Arc<Attendance>,
+    upkeep: Arc<Upkeep>,
     life: Life,
 }
 
@@ -89,6 +100,9 @@ pub(crate) struct Setup {
     pub(crate) hashers: Vec<Arc<dyn SecretHasher>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
+    /// Where the gate writes to, if it is known yet.
+    pub(crate) registry: Option<Arc<dyn ErasedRegistry>>,
+    pub(crate) flush_last_used: Duration,
     /// Tells this gate's metrics from another's.
     #[cfg(feature = "metrics")]
     pub(crate) realm: String,
@@ -105,14 +119,19 @@ impl Authenticator {
         #[cfg(feature = "metrics")]
         let realm = setup.realm;
         let Setup { store, cache, lookup, verification, hashers, clock, recorder, .. } = setup;
+        let (registry, every) = (setup.registry, setup.flush_last_used);
         cache.check()?;
         lookup.check()?;
         verification.check()?;
-        let gate = GateId::next();
-        let due = Due::new(cache.refresh_ahead.is_some_and(|ahead| !ahead.is_zero()));
+        at_most_a_day("TokenAuthBuilder::flush_last_used", every)?;
+        let (gate, attendance) = (GateId::next(), Arc::<Attendance>::default());
+        let due = Due::new(cache.refresh_ahead.is_some_and(|ahead| !ahead.is_zero()), Arc::clone(&attendance));
+        let terms = Terms { registry, timeout: lookup.timeout, every, capacity: cache.proved };
+        let upkeep = Arc::new(Upkeep::new(terms, Arc::clone(&clock), Arc::clone(&attendance)));
         let cache = Arc::new(Cache::new(gate, cache)?);
         let lookups = Lookups::new(store, Arc::clone(&cache), Arc::clone(&clock), &lookup);
-        let verifier = Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification);
+        let verifier =
+            Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification, rehash_by(&upkeep));
         Ok(Self(Arc::new(Core {
             gate,
             #[cfg(feature = "metrics")]
@@ -127,6 +146,8 @@ impl Authenticator {
             due,
             refreshes: lookup.refreshes,
             feeds: Arc::default(),
+            attendance,
+            upkeep,
             life: Life::new(),
         })))
     }
@@ -156,6 +177,9 @@ impl Authenticator {
             if hit.due {
                 core.due.tell(claim.id);
             }
+            if let Some(hash) = hit.successor {
+                core.upkeep.give(Chore::succeed(claim.id, hash));
+            }
             return Attempt::Decided(hit.verdict);
         }
         let claim = Arc::new(claim);
@@ -172,6 +196,21 @@ impl Authenticator {
         }
     }
 
+    /// Where last uses and re-hashes are written. The first that is told of is kept.
+    pub(crate) fn upkeep(&self, registry: Arc<dyn ErasedRegistry>) {
+        self.0.upkeep.write_to(registry);
+    }
+
+    /// Notes that a token was admitted, where a note is due; only then it has to be told from where it was used.
+    pub(crate) fn note_use(
+        &self,
+        token: &AuthenticatedToken,
+        access: Access,
+        describe: impl FnOnce(LastUsed) -> LastUsed,
+    ) {
+        self.0.upkeep.note(token, access, describe);
+    }
+
     /// Takes in a record that was changed here: nothing older is believed from now on.
     pub(crate) fn learn(&self, record: TokenRecord) {
         self.0.cache.learn(record);
@@ -184,9 +223,15 @@ impl Authenticator {
 
     async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
         let core = &self.0;
-        core.due.retire();
+        core.attendance.retire();
         core.life.end();
-        flush_within(core.recorder.flush(), &*core.clock, deadline, || core.recorder.stats().queued).await
+        let both = join(core.recorder.flush(), core.upkeep.flush());
+        let uses = || core.upkeep.waiting() as u64;
+        match select(pin!(both), core.clock.sleep(deadline)).await {
+            Either::Left((((), true), _)) => Ok(()),
+            Either::Left((((), false), _)) => Err(Unflushed::new(0, uses())),
+            Either::Right(_) => Err(Unflushed::new(core.recorder.stats().queued, uses())),
+        }
     }
 
     fn distrust_owner(&self, owner: &OwnerId) {
@@ -307,7 +352,7 @@ impl Core {
 
     fn judge(&self, claim: &Arc<Claim>, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Step {
         let candidates = match self.cache.judge(claim, found, proven, now) {
-            Judgement::Decided(verdict) => return Step::Decided(verdict),
+            Judgement::Decided(verdict) => return Step::Decided(self.decided(found, verdict, now)),
             Judgement::Prove(candidates) => candidates,
         };
         match self.verifier.begin(claim, found, candidates) {
@@ -321,10 +366,25 @@ impl Core {
     /// The same record again, now that one of its hashes is proved: no time has passed.
     fn admit_proven(&self, claim: &Claim, found: &Found, hash: &SecretHash, now: Moment) -> Verdict {
         match self.cache.judge(claim, found, Some(hash), now) {
-            Judgement::Decided(verdict) => verdict,
+            Judgement::Decided(verdict) => self.decided(found, verdict, now),
             Judgement::Prove(_) => Err(Reason::Unavailable(UnavailableCause::Contended)),
         }
     }
+
+    /// A verdict on its way to the request. Where it tells that a rotation's new secret is in use, so do we.
+    fn decided(&self, found: &Found, verdict: Verdict, now: Moment) -> Verdict {
+        let shown = verdict.as_ref().ok().map(AuthenticatedToken::secret_slot);
+        if let Some(hash) = shown.and_then(|slot| found.known.tells_successor(slot, now.wall)) {
+            self.upkeep.give(Chore::succeed(found.known.record.id(), hash));
+        }
+        verdict
+    }
+}
+
+/// Where the verifier leaves what is to be hashed anew.
+fn rehash_by(upkeep: &Arc<Upkeep>) -> OnOutdated {
+    let upkeep = Arc::clone(upkeep);
+    Arc::new(move |claim, hash| upkeep.give(Chore::rehash(claim, hash)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The gate: from a request's head to a decision, recorded once.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +23,7 @@ use crate::bearer::{self, Credentials};
 use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verdict};
 use crate::id::TokenId;
 use crate::request::RequestHead;
+use crate::text;
 use crate::token::{ParsedToken, Prefix, ShapeError};
 
 type Ask<T> = Option<Arc<dyn Fn(&RequestHead<'_>) -> Option<T> + Send + Sync>>;
@@ -162,15 +164,30 @@ impl Gate {
             Ok(demand) => demand,
             Err(response) => return Reception::Refused(*response),
         };
+        let asked = Cell::new(None);
         let event = |request| {
-            self.event(Outcome::Allowed, None, Subject::Proved(Cow::Borrowed(&token)), Some(demand.access), request)
+            let subject = Subject::Proved(Cow::Borrowed(&token));
+            let event = self.event(Outcome::Allowed, None, subject, Some(demand.access), request);
+            asked.set(event.request.as_ref().map(|facts| facts.client_address));
+            event
         };
         let recorded = self.recorder.record(Outcome::Allowed, || event(&*request));
         if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
             return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
         }
+        self.note_use(request, &token, demand.access, asked.get());
         self.admit(request, token, presented.header);
         Reception::Onward
+    }
+
+    /// Notes when and from where a token was used. `asked` is the client's address, where it has been asked for.
+    fn note_use(&self, request: &Parts, token: &AuthenticatedToken, access: Access, asked: Option<Option<IpAddr>>) {
+        self.authenticator.note_use(token, access, |used| {
+            let address = asked.unwrap_or_else(|| ask(&self.closures.client_address, &RequestHead::of(request)));
+            let agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+            let agent = agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN).into_owned());
+            used.with_client_address(address).with_user_agent(agent)
+        });
     }
 
     fn admit(&self, request: &mut Parts, token: AuthenticatedToken, header: Option<HeaderValue>) {
@@ -221,6 +238,10 @@ impl Gate {
         // Kept for the inner service, it is still nothing a closure may see.
         let header = request.headers.remove(AUTHORIZATION);
         let permitted = self.permit(request, required, token);
+        if let Ok(demand) = &permitted {
+            // What the outer layer took for a read may be a write here.
+            self.note_use(request, token, demand.access, None);
+        }
         if let Some(header) = header {
             request.headers.insert(AUTHORIZATION, header);
         }
