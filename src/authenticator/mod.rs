@@ -47,7 +47,7 @@ use background::Due;
 use chores::Chore;
 use follow::Feeds;
 use life::Life;
-use upkeep::{Terms, Upkeep};
+use upkeep::{Registry, Terms, Upkeep};
 
 use crate::access::Access;
 use crate::audit::{Recorder, Unflushed};
@@ -59,7 +59,7 @@ use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verd
 use crate::hash::SecretHasher;
 use crate::id::{OwnerId, TokenId};
 use crate::secret::SecretHash;
-use crate::store::{ErasedRegistry, ErasedStore};
+use crate::store::ErasedStore;
 use crate::token::{LastUsed, ParsedToken, TokenRecord};
 use crate::verify::{Begun, Crew, OnOutdated, Verification, Verified, Verifier};
 
@@ -101,7 +101,7 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
     /// Where the gate writes to, if it is known yet.
-    pub(crate) registry: Option<Arc<dyn ErasedRegistry>>,
+    pub(crate) registry: Option<Registry>,
     pub(crate) flush_last_used: Duration,
     /// Tells this gate's metrics from another's.
     #[cfg(feature = "metrics")]
@@ -197,7 +197,7 @@ impl Authenticator {
     }
 
     /// Where last uses and re-hashes are written. The first that is told of is kept.
-    pub(crate) fn upkeep(&self, registry: Arc<dyn ErasedRegistry>) {
+    pub(crate) fn upkeep(&self, registry: Registry) {
         self.0.upkeep.write_to(registry);
     }
 

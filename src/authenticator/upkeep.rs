@@ -33,8 +33,10 @@ use crate::token::{LastUsed, TokenRecord};
 /// How many chores may wait. Some hold a secret, so few do.
 const CHORES: usize = 64;
 
+pub(crate) type Registry = Arc<dyn ErasedRegistry>;
+
 pub(super) struct Upkeep {
-    registry: OnceLock<Arc<dyn ErasedRegistry>>,
+    registry: OnceLock<Registry>,
     attendance: Arc<Attendance>,
     clock: Arc<dyn Clock>,
     /// How long the registry may take.
@@ -58,7 +60,7 @@ struct Counts {
 
 /// How an [`Upkeep`] is done.
 pub(super) struct Terms {
-    pub(super) registry: Option<Arc<dyn ErasedRegistry>>,
+    pub(super) registry: Option<Registry>,
     pub(super) timeout: Duration,
     /// How often last uses are written; zero for never, and then none is noted.
     pub(super) every: Duration,
@@ -84,17 +86,12 @@ impl Upkeep {
     }
 
     /// The first registry is kept.
-    pub(super) fn write_to(&self, registry: Arc<dyn ErasedRegistry>) {
-        let _: Result<(), Arc<dyn ErasedRegistry>> = self.registry.set(registry);
+    pub(super) fn write_to(&self, registry: Registry) {
+        let _: Result<(), Registry> = self.registry.set(registry);
     }
 
     /// Notes a use, where one is due; only then it has to be described.
-    pub(super) fn note(
-        &self,
-        token: &AuthenticatedToken,
-        access: Access,
-        describe: impl FnOnce(LastUsed) -> LastUsed,
-    ) {
+    pub(super) fn note(&self, token: &AuthenticatedToken, access: Access, describe: impl FnOnce(LastUsed) -> LastUsed) {
         if self.registry.get().is_none() || self.every.is_zero() {
             return;
         }
@@ -233,5 +230,35 @@ impl Drop for Attending {
         self.0.attendance.leave();
         // Nobody comes for the secrets that wait.
         while !self.0.attendance.is_running() && self.0.chores.try_recv().is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::secret::SecretHash;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn what_waits_when_the_last_background_ends_waits_no_more() {
+        let terms = Terms {
+            registry: Some(Arc::new(MemoryStore::new())),
+            timeout: Duration::MAX,
+            every: Duration::MAX,
+            capacity: 1,
+        };
+        let upkeep = Arc::new(Upkeep::new(terms, Arc::new(SystemClock::new()), Arc::default()));
+        let give = || {
+            upkeep.give(Chore::succeed(TokenId::generate().unwrap(), SecretHash::parse("$a$b").unwrap()));
+            upkeep.chores.len()
+        };
+        assert_eq!(give(), 0, "nobody is there");
+        let (one, two) = (Attending::new(&upkeep), Attending::new(&upkeep));
+        assert_eq!(give(), 1);
+        drop(one);
+        assert_eq!(give(), 2);
+        drop(two);
+        assert_eq!(upkeep.chores.len(), 0);
     }
 }

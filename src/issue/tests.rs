@@ -267,6 +267,8 @@ fn desk_with_gate(store: &Lossy) -> (TokenIssuer, Authenticator) {
         hashers: vec![Arc::clone(&hasher)],
         clock: Arc::clone(&clock),
         recorder: Recorder::new(Arc::new(Sink::default())),
+        registry: None,
+        flush_last_used: std::time::Duration::ZERO,
         #[cfg(feature = "metrics")]
         realm: "api".to_owned(),
     })

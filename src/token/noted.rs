@@ -65,10 +65,12 @@ mod tests {
     #[test]
     fn of_many_at_once_one_notes() {
         let noted = Noted::never();
-        let due = || std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| noted.is_due(T(7_000), Write))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|due| *due).count()
-        });
+        let due = || {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| noted.is_due(T(7_000), Write))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).filter(|due| *due).count()
+            })
+        };
         assert_eq!((due(), due()), (1, 0));
     }
 }
