@@ -7,7 +7,8 @@
 //! * One chore at a time: re-hashing never takes more than one worker from those who wait for a verification.
 //! * What is written is for the secret that was shown. Where it is none of the token's any more, or where the record
 //!   changes meanwhile, the chore is given up.
-//! * The other secret stays as it is. The new hash is proved from the first: its holder is not hashed again.
+//! * The other secret stays as it is. The new hash is proved from the first: its holder is not hashed again here, unless
+//!   a look-up brings the record before its change has been told of. Other processes hash it once.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
@@ -94,7 +95,7 @@ impl Renewed {
                 .with_successor_used(old.successor_used() || succeeded)
         });
         let changes = secret != *record.secret() || retiring.as_ref() != old;
-        changes.then(|| Self { change: Change::Secrets { secret, retiring }, succeeded })
+        changes.then_some(Self { change: Change::Secrets { secret, retiring }, succeeded })
     }
 }
 

@@ -1,7 +1,10 @@
 //! What an application tells a gate, and learns of it.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
+
+use futures_util::future::{Either, join, select};
 
 use super::{Authenticator, Stats};
 use crate::audit::Unflushed;
@@ -82,6 +85,15 @@ impl AuthHandle {
     /// # Cancellation
     /// Dropped, the events are written all the same if the process lives on. The last uses wait for another call.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
-        self.0.shutdown(deadline).await
+        let core = &self.0.0;
+        core.attendance.retire();
+        core.life.end();
+        let both = join(core.recorder.flush(), core.upkeep.flush());
+        let uses = || core.upkeep.waiting() as u64;
+        match select(pin!(both), core.clock.sleep(deadline)).await {
+            Either::Left((((), true), _)) => Ok(()),
+            Either::Left((((), false), _)) => Err(Unflushed::new(0, uses())),
+            Either::Right(_) => Err(Unflushed::new(core.recorder.stats().queued, uses())),
+        }
     }
 }

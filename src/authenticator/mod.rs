@@ -32,11 +32,10 @@ mod upkeep;
 mod uses;
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, Either, join, select};
+use futures_util::future::BoxFuture;
 
 pub use follow::FeedState;
 pub use handle::AuthHandle;
@@ -49,8 +48,7 @@ use follow::Feeds;
 use life::Life;
 use upkeep::{Registry, Terms, Upkeep};
 
-use crate::access::Access;
-use crate::audit::{Recorder, Unflushed};
+use crate::audit::Recorder;
 use crate::cache::{Boarded, Cache, Claim, Found, Judgement, Landed, Lookup, Lookups, Recalled};
 use crate::clock::{Clock, Moment};
 use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits, at_most_a_day};
@@ -60,8 +58,8 @@ use crate::hash::SecretHasher;
 use crate::id::{OwnerId, TokenId};
 use crate::secret::SecretHash;
 use crate::store::ErasedStore;
-use crate::token::{LastUsed, ParsedToken, TokenRecord};
-use crate::verify::{Begun, Crew, OnOutdated, Verification, Verified, Verifier};
+use crate::token::{ParsedToken, TokenRecord};
+use crate::verify::{Begun, Crew, Verification, Verified, Verifier};
 
 /// How often a request may have to wait: four times for a look-up and a hash each. One pair is the rule; whatever
 /// takes more is invalidated as fast as it is read.
@@ -118,8 +116,8 @@ impl Authenticator {
     pub(crate) fn new(setup: Setup) -> Result<Self, BuildError> {
         #[cfg(feature = "metrics")]
         let realm = setup.realm;
-        let Setup { store, cache, lookup, verification, hashers, clock, recorder, .. } = setup;
-        let (registry, every) = (setup.registry, setup.flush_last_used);
+        let Setup { store, cache, lookup, verification, hashers, clock, recorder, registry, .. } = setup;
+        let every = setup.flush_last_used;
         cache.check()?;
         lookup.check()?;
         verification.check()?;
@@ -131,7 +129,7 @@ impl Authenticator {
         let cache = Arc::new(Cache::new(gate, cache)?);
         let lookups = Lookups::new(store, Arc::clone(&cache), Arc::clone(&clock), &lookup);
         let verifier =
-            Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification, rehash_by(&upkeep));
+            Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification, upkeep.rehashing());
         Ok(Self(Arc::new(Core {
             gate,
             #[cfg(feature = "metrics")]
@@ -196,21 +194,6 @@ impl Authenticator {
         }
     }
 
-    /// Where last uses and re-hashes are written. The first that is told of is kept.
-    pub(crate) fn upkeep(&self, registry: Registry) {
-        self.0.upkeep.write_to(registry);
-    }
-
-    /// Notes that a token was admitted, where a note is due; only then it has to be told from where it was used.
-    pub(crate) fn note_use(
-        &self,
-        token: &AuthenticatedToken,
-        access: Access,
-        describe: impl FnOnce(LastUsed) -> LastUsed,
-    ) {
-        self.0.upkeep.note(token, access, describe);
-    }
-
     /// Takes in a record that was changed here: nothing older is believed from now on.
     pub(crate) fn learn(&self, record: TokenRecord) {
         self.0.cache.learn(record);
@@ -219,19 +202,6 @@ impl Authenticator {
     /// Asks the store before this id is believed again.
     pub(crate) fn distrust(&self, id: &TokenId) {
         self.0.cache.distrust(id);
-    }
-
-    async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
-        let core = &self.0;
-        core.attendance.retire();
-        core.life.end();
-        let both = join(core.recorder.flush(), core.upkeep.flush());
-        let uses = || core.upkeep.waiting() as u64;
-        match select(pin!(both), core.clock.sleep(deadline)).await {
-            Either::Left((((), true), _)) => Ok(()),
-            Either::Left((((), false), _)) => Err(Unflushed::new(0, uses())),
-            Either::Right(_) => Err(Unflushed::new(core.recorder.stats().queued, uses())),
-        }
     }
 
     fn distrust_owner(&self, owner: &OwnerId) {
@@ -379,12 +349,6 @@ impl Core {
         }
         verdict
     }
-}
-
-/// Where the verifier leaves what is to be hashed anew.
-fn rehash_by(upkeep: &Arc<Upkeep>) -> OnOutdated {
-    let upkeep = Arc::clone(upkeep);
-    Arc::new(move |claim, hash| upkeep.give(Chore::rehash(claim, hash)))
 }
 
 #[cfg(test)]

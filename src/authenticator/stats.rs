@@ -30,7 +30,7 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpkeepStats {
-    /// Uses of tokens that were noted: at most one a second for each token, and one more where it first writes in it.
+    /// Uses that were noted: at most one a second for each record that was read, and one more where it first writes.
     pub noted: u64,
     /// Last uses written. Many notes of a token are one.
     pub flushed: u64,

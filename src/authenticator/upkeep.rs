@@ -18,6 +18,7 @@ use async_lock::Semaphore;
 use futures_util::FutureExt;
 use futures_util::future::{Either, pending, select};
 
+use super::Authenticator;
 use super::attendance::Attendance;
 use super::chores::{Chore, Done};
 use super::stats::UpkeepStats;
@@ -29,6 +30,7 @@ use crate::id::TokenId;
 use crate::store::{Change, ErasedRegistry, UpdateError};
 use crate::text::Causes;
 use crate::token::{LastUsed, TokenRecord};
+use crate::verify::OnOutdated;
 
 /// How many chores may wait. Some hold a secret, so few do.
 const CHORES: usize = 64;
@@ -68,6 +70,23 @@ pub(super) struct Terms {
     pub(super) capacity: usize,
 }
 
+impl Authenticator {
+    /// Where last uses and re-hashes are written. The first that is told of is kept.
+    pub(crate) fn upkeep(&self, registry: Registry) {
+        let _: Result<(), Registry> = self.0.upkeep.registry.set(registry);
+    }
+
+    /// Notes that a token was admitted, where a note is due; only then it has to be told from where it was used.
+    pub(crate) fn note_use(
+        &self,
+        token: &AuthenticatedToken,
+        access: Access,
+        describe: impl FnOnce(LastUsed) -> LastUsed,
+    ) {
+        self.0.upkeep.note(token, access, describe);
+    }
+}
+
 impl Upkeep {
     pub(super) fn new(terms: Terms, clock: Arc<dyn Clock>, attendance: Arc<Attendance>) -> Self {
         let (sender, chores) = async_channel::bounded(CHORES);
@@ -85,13 +104,7 @@ impl Upkeep {
         }
     }
 
-    /// The first registry is kept.
-    pub(super) fn write_to(&self, registry: Registry) {
-        let _: Result<(), Registry> = self.registry.set(registry);
-    }
-
-    /// Notes a use, where one is due; only then it has to be described.
-    pub(super) fn note(&self, token: &AuthenticatedToken, access: Access, describe: impl FnOnce(LastUsed) -> LastUsed) {
+    fn note(&self, token: &AuthenticatedToken, access: Access, describe: impl FnOnce(LastUsed) -> LastUsed) {
         if self.registry.get().is_none() || self.every.is_zero() {
             return;
         }
@@ -115,6 +128,12 @@ impl Upkeep {
         if let Err(refused) = self.sender.try_send(chore) {
             self.tell(refused.into_inner().rehashes(), None);
         }
+    }
+
+    /// Where a verifier leaves what is to be hashed anew.
+    pub(super) fn rehashing(self: &Arc<Self>) -> OnOutdated {
+        let upkeep = Arc::clone(self);
+        Arc::new(move |claim, hash| upkeep.give(Chore::rehash(claim, hash)))
     }
 
     pub(super) async fn next(&self) -> Option<Chore> {

@@ -22,7 +22,7 @@ impl Cache {
     pub(crate) fn learn_proved(&self, record: TokenRecord, claim: &Claim, hash: &SecretHash) {
         let mark = self.mark(&claim.id);
         let known = Known::new(self.gate, record.clone());
-        // In this order: there is no moment at which the record is known and the proof is not.
+        // In this order, so that no request finds the record here without the proof.
         self.prove(claim, &Found { known, proofs: Proofs::default(), mark }, hash);
         self.learn(record);
     }

@@ -19,13 +19,12 @@ impl Noted {
     /// one is told so.
     pub(crate) fn is_due(&self, at: Timestamp, access: Access) -> bool {
         let last = self.0.load(Ordering::Relaxed);
-        let (second, wrote) = (last >> 1, last & 1 == 1);
-        let writes = access == Access::Write;
-        let same = second == at.unix_millis() / 1_000;
-        if same && (wrote || !writes) {
+        let (second, writes) = (at.unix_millis() / 1_000, access == Access::Write);
+        let wrote = last & 1 == 1;
+        if second == last >> 1 && (wrote || !writes) {
             return false;
         }
-        let next = at.unix_millis() / 1_000 << 1 | u64::from(writes);
+        let next = (second << 1) | u64::from(writes);
         self.0.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
