@@ -16,6 +16,9 @@
 //! | [`VerifyLimits::ids`] | 1,024 | ids that wait for a hash worker |
 //! | [`VerifyLimits::per_id`] | 4 | secrets of one id that wait |
 //! | [`VerifyLimits::wait`] | 2 s | as above |
+//! | [`flush_last_used`](crate::TokenAuthBuilder::flush_last_used) | 30 s | what a crash may lose, and one batch of writes for all tokens in use |
+//! | last uses that wait to be written | as many as [`CacheConfig::proved`] | one for each token in use |
+//! | secrets that wait for a re-hash | 64 | they are text in memory: what finds no place waits for the next cold start |
 //! | [`QueuedSink`](crate::QueuedSink) | 10,000 events, of them 1,000 noise | seconds of a busy server, some 5 MiB |
 
 use std::error::Error as StdError;
@@ -246,7 +249,7 @@ fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildErro
     if value.is_zero() { Err(BuildError::NoTime(option)) } else { Ok(()) }
 }
 
-fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
+pub(crate) fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
     if value > DAY { Err(BuildError::TooLong(option)) } else { Ok(()) }
 }
 

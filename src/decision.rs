@@ -12,7 +12,7 @@ use crate::access::Access;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::token::{Attributes, DeadReason, RetiringSecret, SecretSlot, TokenRecord};
+use crate::token::{Attributes, DeadReason, Noted, RetiringSecret, SecretSlot, TokenRecord};
 
 /// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
 ///
@@ -46,6 +46,7 @@ struct Admitted {
     expires_at: Option<Timestamp>,
     retires_at: Option<Timestamp>,
     attributes: Attributes,
+    noted: Noted,
 }
 
 impl AuthenticatedToken {
@@ -60,6 +61,7 @@ impl AuthenticatedToken {
             expires_at: record.expires_at(),
             retires_at: record.retiring().map(RetiringSecret::until),
             attributes: record.attributes().clone(),
+            noted: Noted::never(),
         };
         Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
     }
@@ -130,6 +132,11 @@ impl AuthenticatedToken {
     #[must_use]
     pub fn permits(&self, access: Access) -> bool {
         self.scope().permits(access)
+    }
+
+    /// Whether this use of it is to be noted: once a second, and once more for the first write in it.
+    pub(crate) fn is_due_for_note(&self, at: Timestamp, access: Access) -> bool {
+        self.admitted.noted.is_due(at, access)
     }
 
     /// Which gate admitted it.

@@ -86,7 +86,7 @@ pub use audit::{
     Action, AuditError, AuditEvent, AuditSink, AuditStats, AuditTally, FanOut, Flush, NoAudit, OnAuditFailure, Outcome,
     QueuedSink, QueuedSinkBuilder, TracingSink, Unflushed,
 };
-pub use authenticator::{AuthHandle, FeedState, Stats};
+pub use authenticator::{AuthHandle, FeedState, Stats, UpkeepStats};
 #[cfg(feature = "axum")]
 pub use axum::{MissingLayer, who_am_i};
 pub use base62::RandomError;

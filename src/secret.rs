@@ -147,6 +147,11 @@ impl SecretHash {
         Self { precheck: Some(precheck(id, secret)), ..self }
     }
 
+    /// Whether a wrong secret can be refused without the hash.
+    pub(crate) const fn has_precheck(&self) -> bool {
+        self.precheck.is_some()
+    }
+
     /// Whether the precheck rules the secret out. Without a precheck nothing is ruled out.
     pub(crate) fn rules_out(&self, id: &TokenId, secret: &TokenSecret) -> bool {
         self.precheck.is_some_and(|stored| stored != precheck(id, secret))

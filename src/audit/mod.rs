@@ -34,7 +34,6 @@ pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
-pub(crate) use tally::flush_within;
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
 pub use tracing_sink::TracingSink;
 

@@ -76,28 +76,46 @@ impl AuditStats {
 /// Returned by [`AuditSink::flush`](crate::AuditSink::flush).
 pub type Flush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The deadline of a shutdown has passed, and events still wait to be written.
+/// A shutdown has ended, and something still waits to be written: the deadline has passed, or the store has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unflushed(u64);
+pub struct Unflushed {
+    events: u64,
+    uses: u64,
+}
 
 impl Unflushed {
+    pub(crate) const fn new(events: u64, uses: u64) -> Self {
+        Self { events, uses }
+    }
+
     /// How many decisions wait.
     #[must_use]
     pub const fn events(&self) -> u64 {
-        self.0
+        self.events
+    }
+
+    /// Of how many tokens the last use waits. A sink's own shutdown knows of none.
+    #[must_use]
+    pub const fn uses(&self) -> u64 {
+        self.uses
     }
 }
 
 impl fmt::Display for Unflushed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} audit events were not written before the deadline", self.0)
+        let Self { events, uses } = self;
+        match (events, uses) {
+            (events, 0) => write!(f, "{events} audit events were not written before the deadline"),
+            (0, uses) => write!(f, "the last uses of {uses} tokens were not written"),
+            _ => write!(f, "{events} audit events and the last uses of {uses} tokens were not written"),
+        }
     }
 }
 
 impl StdError for Unflushed {}
 
 /// Waits for a flush, but not longer than `deadline`; `queued` says what is left then.
-pub(crate) async fn flush_within(
+pub(super) async fn flush_within(
     flush: Flush,
     clock: &dyn Clock,
     deadline: Duration,
@@ -105,6 +123,6 @@ pub(crate) async fn flush_within(
 ) -> Result<(), Unflushed> {
     match select(flush, clock.sleep(deadline)).await {
         Either::Left(((), _)) => Ok(()),
-        Either::Right(((), _)) => Err(Unflushed(queued())),
+        Either::Right(((), _)) => Err(Unflushed::new(queued(), 0)),
     }
 }

@@ -147,6 +147,8 @@ impl Model {
             hashers: vec![Arc::new(Sha256Hasher::new())],
             clock: Arc::new(clock.clone()),
             recorder: Recorder::new(Arc::new(NoAudit::new())),
+            registry: None,
+            flush_last_used: Duration::ZERO,
             #[cfg(feature = "metrics")]
             realm: "api".to_owned(),
         });

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::generations::Mark;
 use super::proof::Proofs;
-use crate::clock::{Moment, Monotonic};
+use crate::clock::{Moment, Monotonic, Timestamp};
 use crate::decision::{AuthenticatedToken, GateId};
-use crate::token::TokenRecord;
+use crate::secret::SecretHash;
+use crate::token::{SecretSlot, TokenRecord};
 
 /// A record, and what handlers will be told of it.
 #[derive(Debug)]
@@ -17,12 +18,14 @@ pub(crate) struct Known {
     pub(crate) token: AuthenticatedToken,
     /// Whether somebody has been told that the record is due: once is enough.
     told: AtomicBool,
+    /// Whether somebody has been told that a rotation's new secret is in use.
+    succeeded: AtomicBool,
 }
 
 impl Known {
     pub(crate) fn new(gate: GateId, record: TokenRecord) -> Arc<Self> {
         let token = AuthenticatedToken::of_record(gate, &record);
-        Arc::new(Self { record, token, told: AtomicBool::new(false) })
+        Arc::new(Self { record, token, told: AtomicBool::new(false), succeeded: AtomicBool::new(false) })
     }
 
     /// The same record, limited by what was found beside an older revision of it, too.
@@ -34,6 +37,20 @@ impl Known {
         }
         Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
     }
+
+    /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
+    /// know yet that it is in use. Answers so once.
+    pub(crate) fn tells_successor(&self, shown: SecretSlot, now: Timestamp) -> Option<SecretHash> {
+        let overlap = self.record.retiring().is_some_and(|old| now < old.until() && !old.successor_used());
+        let shown = shown == SecretSlot::Current && overlap && first(&self.succeeded);
+        shown.then(|| self.record.secret().clone())
+    }
+}
+
+/// Whether this is the first time it is asked. Reading first keeps the line shared between cores: what is told of once
+/// is asked often.
+fn first(told: &AtomicBool) -> bool {
+    !told.load(Ordering::Relaxed) && !told.swap(true, Ordering::Relaxed)
 }
 
 /// How long a record may be believed: until either clock has reached it. The monotonic clock stands still while a
@@ -105,8 +122,7 @@ impl Entry {
     /// Whether somebody is to be told that this record is due for a look-up. Answers so once.
     pub(crate) fn tells_due(&self, now: Moment) -> bool {
         let due = self.trust.and_then(|trust| trust.due).is_some_and(|due| due <= now.monotonic);
-        // Reading first keeps the line shared between cores: a due record is read often before it is looked up.
-        due && !self.known.told.load(Ordering::Relaxed) && !self.known.told.swap(true, Ordering::Relaxed)
+        due && first(&self.known.told)
     }
 
     /// Believes a proved record that has reached its end a little longer; `false` where nothing excuses it.

@@ -75,6 +75,8 @@ pub(crate) struct Hit {
     pub(crate) verdict: Verdict,
     /// It is time to look the record up, ahead of its end, and nobody has been told so yet.
     pub(crate) due: bool,
+    /// As [`Known::tells_successor`] says.
+    pub(crate) successor: Option<SecretHash>,
 }
 
 pub(crate) struct Cache {
@@ -150,11 +152,12 @@ impl Cache {
             }
             let record = &entry.known.record;
             if let Err(reason) = record.check_live(now.wall) {
-                return Some(Hit { verdict: Err(reason.into()), due: false });
+                return Some(Hit { verdict: Err(reason.into()), due: false, successor: None });
             }
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
             record.live_secret(slot, now.wall)?;
-            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now) })
+            let successor = entry.known.tells_successor(slot, now.wall);
+            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now), successor })
         })?
     }
 

@@ -300,6 +300,8 @@ impl Office {
             hashers: vec![Arc::clone(&hasher)],
             clock: Arc::clone(&clock),
             recorder: Recorder::new(Arc::new(Sink::default())),
+            registry: None,
+            flush_last_used: std::time::Duration::ZERO,
             #[cfg(feature = "metrics")]
             realm: "api".to_owned(),
         })

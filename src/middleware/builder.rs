@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -19,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 use crate::hash::{Argon2Hasher, SecretHasher};
 use crate::request::RequestHead;
-use crate::store::ErasedStore;
+use crate::store::{ErasedRegistry, ErasedStore, TokenRegistry};
 use crate::token::Prefix;
 
 /// What becomes of a request without credentials.
@@ -82,6 +83,8 @@ pub struct TokenAuthBuilder {
     grpc: bool,
     keep_authorization: bool,
     clock: Arc<dyn Clock>,
+    registry: Option<Arc<dyn ErasedRegistry>>,
+    flush_last_used: Duration,
 }
 
 impl TokenAuthBuilder {
@@ -106,6 +109,8 @@ impl TokenAuthBuilder {
             grpc: false,
             keep_authorization: false,
             clock: Arc::new(SystemClock::new()),
+            registry: None,
+            flush_last_used: Duration::from_secs(30),
         }
     }
 
@@ -221,6 +226,34 @@ impl TokenAuthBuilder {
         Self { clock: Arc::new(clock), ..self }
     }
 
+    /// Where the gate writes what it learns from requests: when tokens were last used, and secrets hashed anew. It does
+    /// so in its [background](TokenAuthLayer::background). Default: to the registry of the gate's first
+    /// [desk](TokenAuthLayer::issuer); without one nothing is collected.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_token_auth::{MemoryStore, TokenAuthLayer};
+    ///
+    /// // A process without a desk, before a store that another one issues to.
+    /// let store = MemoryStore::new();
+    /// let auth = TokenAuthLayer::builder(store.clone()).upkeep(store).build()?;
+    /// # Ok::<(), tower_token_auth::BuildError>(())
+    /// ```
+    pub fn upkeep(self, registry: impl TokenRegistry + 'static) -> Self {
+        Self { registry: Some(Arc::new(registry)), ..self }
+    }
+
+    /// How often the last uses of tokens are written to the store, in one batch; at most a day, zero for not at all.
+    /// Default 30 s.
+    ///
+    /// Until then they are kept in memory, for as many tokens as
+    /// [`CacheConfig::proved`] says: a process that is killed loses what it has not written, one that calls
+    /// [`AuthHandle::shutdown`](crate::AuthHandle::shutdown) does not. Of each token the time is right to a second, and
+    /// with it the client's address and user agent; the last write is kept apart.
+    pub fn flush_last_used(self, every: Duration) -> Self {
+        Self { flush_last_used: every, ..self }
+    }
+
     /// The layer.
     ///
     /// # Errors
@@ -242,6 +275,8 @@ impl TokenAuthBuilder {
             hashers,
             clock: self.clock,
             recorder: recorder.clone(),
+            registry: self.registry,
+            flush_last_used: self.flush_last_used,
             #[cfg(feature = "metrics")]
             realm: self.realm.clone(),
         })?;

@@ -35,7 +35,7 @@ impl Closures {
 }
 
 /// Asks a closure; one that panics has nothing to say, and is told of.
-fn ask<T>(closure: &Ask<T>, head: &RequestHead<'_>) -> Option<T> {
+pub(super) fn ask<T>(closure: &Ask<T>, head: &RequestHead<'_>) -> Option<T> {
     let answer = catch_unwind(AssertUnwindSafe(|| closure.as_ref()?(head)));
     answer.unwrap_or_else(|_| {
         tracing::error!("a closure that describes requests for the audit trail panicked");

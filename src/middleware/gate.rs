@@ -1,16 +1,18 @@
 //! The gate: from a request's head to a decision, recorded once.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
 use super::builder::{OnForeign, OnMissing};
-use super::closures::Closures;
+use super::closures::{Closures, ask};
 use super::permit::{Permit, ReportOnly};
 use super::refusal::{Refusal, Row};
 use super::render::Render;
@@ -21,6 +23,8 @@ use crate::authenticator::{Attempt, Authenticator};
 use crate::bearer::{self, Credentials};
 use crate::decision::{AuthenticatedToken, GateId, Reason, Verdict};
 use crate::id::TokenId;
+use crate::request::RequestHead;
+use crate::text;
 use crate::token::{ParsedToken, Prefix, ShapeError};
 
 /// All that clones of a layer share.
@@ -137,18 +141,41 @@ impl Gate {
         let claimed = Subject::Claimed(presented.id);
         let token = verdict.map_err(|reason| Box::new(self.refuse(request, Row::of(reason), reason, claimed, None)))?;
         let permit = self.permit(request, required, &token)?;
-        self.put_on_record(request, &token, permit)?;
+        let asked = self.put_on_record(request, &token, permit)?;
+        self.note_use(request, &token, permit.access, asked);
         let stamp = self.stamp(&token);
         self.admit(request, token, presented.header);
         Ok(stamp)
     }
 
-    /// Records that a proved request goes on, or refuses it where that has to be on record and is not.
-    fn put_on_record(&self, request: &mut Parts, token: &AuthenticatedToken, permit: Permit) -> Conclusion<()> {
+    /// Records that a proved request goes on, or refuses it where that has to be on record and is not. Answers with the
+    /// client's address, where it had to be asked for.
+    fn put_on_record(
+        &self,
+        request: &mut Parts,
+        token: &AuthenticatedToken,
+        permit: Permit,
+    ) -> Conclusion<Option<Option<IpAddr>>> {
         let (outcome, reason) = (permit.outcome(), permit.reason());
         let subject = Subject::Proved(Cow::Borrowed(token));
         self.mark(request, permit);
-        self.require(outcome, request, |request| self.event(outcome, reason, subject, Some(permit.access), request))
+        let asked = Cell::new(None);
+        self.require(outcome, request, |request| {
+            let event = self.event(outcome, reason, subject, Some(permit.access), request);
+            asked.set(event.request.as_ref().map(|facts| facts.client_address));
+            event
+        })?;
+        Ok(asked.get())
+    }
+
+    /// Notes when and from where a token was used. `asked` is the client's address, where it has been asked for.
+    fn note_use(&self, request: &Parts, token: &AuthenticatedToken, access: Access, asked: Option<Option<IpAddr>>) {
+        self.authenticator.note_use(token, access, |used| {
+            let address = asked.unwrap_or_else(|| ask(&self.closures.client_address, &RequestHead::of(request)));
+            let agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+            let agent = agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN).into_owned());
+            used.with_client_address(address).with_user_agent(agent)
+        });
     }
 
     fn admit(&self, request: &mut Parts, token: AuthenticatedToken, header: Option<HeaderValue>) {
@@ -174,8 +201,12 @@ impl Gate {
         // Kept for the inner service, it is still nothing a closure may see.
         let header = request.headers.remove(AUTHORIZATION);
         let permitted = self.permit(request, required, token);
+        if let Ok(permit) = &permitted {
+            // What the outer layer took for a read may be a write here.
+            self.note_use(request, token, permit.access, None);
+        }
         let recorded = permitted.and_then(|permit| match self.is_news(request, permit) {
-            true => self.put_on_record(request, token, permit),
+            true => self.put_on_record(request, token, permit).map(|_asked| ()),
             false => Ok(()),
         });
         if let Some(header) = header {

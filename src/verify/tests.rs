@@ -68,7 +68,8 @@ fn bench(limits: VerifyLimits) -> Bench {
     let hasher = Arc::new(Scripted::default());
     let token = ParsedToken { id: TokenId::generate().unwrap(), secret: TokenSecret::generate().unwrap() };
     let claim = Arc::new(cache.claim(token));
-    let verifier = Verifier::new(gate, cache, clock, vec![Arc::clone(&hasher) as _], limits.own_workers(2));
+    let hashers = vec![Arc::clone(&hasher) as _];
+    let verifier = Verifier::new(gate, cache, clock, hashers, limits.own_workers(2), Arc::new(|_, _| ()));
     Bench { hasher, verifier, claim }
 }
 

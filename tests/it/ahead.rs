@@ -27,13 +27,13 @@ fn at_once(bench: &Bench, token: &PlaintextToken) -> Option<u16> {
 }
 
 /// Lets tasks run until they all wait.
-async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..20 {
         yield_now().await;
     }
 }
 
-async fn with_background(bench: &Bench) -> JoinHandle<()> {
+pub(crate) async fn with_background(bench: &Bench) -> JoinHandle<()> {
     let background = tokio::spawn(bench.auth.background());
     settle().await;
     background

@@ -9,8 +9,10 @@ use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service, service_fn};
-use tower_token_auth::test_util::ScriptedStore;
-use tower_token_auth::{IssuePolicy, NoAudit, PlaintextToken, Prefix, Scope, TokenAuthBuilder, TokenAuthLayer};
+use tower_token_auth::test_util::{ManualClock, ScriptedStore, mint};
+use tower_token_auth::{
+    IssuePolicy, MemoryStore, NoAudit, PlaintextToken, Prefix, Scope, Sha256Hasher, TokenAuthBuilder, TokenAuthLayer,
+};
 
 use crate::cache_rules::bench::{Bench, bearer};
 use crate::scripted::Scripted;
@@ -83,6 +85,31 @@ fn what_is_asked_beside_the_store_costs_a_hot_token_nothing() {
     assert_eq!(plain.1, 0, "an answer that is not stamped");
     assert_eq!(stamped.0, plain.0);
     assert!(stamped.1 > 0, "the twin");
+}
+
+/// The allocations of 100 admitted calls with a token that is hot, in a second in which its use was noted.
+async fn admissions(kept: bool) -> u64 {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let token = mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    let builder = TokenAuthLayer::builder(store.clone()).hasher(Sha256Hasher::new()).audit(NoAudit::new()).clock(clock);
+    let auth = if kept { builder.upkeep(store).build() } else { builder.build() }.unwrap();
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let mut service = auth.layer(inner);
+    assert_eq!(service.call(bearer(&token)).await.unwrap().status(), 200);
+    assert_eq!(auth.handle().stats().upkeep.noted, u64::from(kept));
+    let mut count = 0;
+    for _ in 0..100 {
+        let request = bearer(&token);
+        let mut answer = None;
+        count += allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        assert_eq!(answer.unwrap().await.unwrap().status(), 200);
+    }
+    count
+}
+
+#[tokio::test]
+async fn noting_uses_allocates_nothing_where_none_is_due() {
+    assert_eq!(admissions(true).await, admissions(false).await);
 }
 
 #[test]
