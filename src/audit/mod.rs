@@ -18,10 +18,16 @@
 
 mod event;
 mod fan_out;
+mod history;
+#[cfg(feature = "json")]
+mod json_lines_sink;
 mod queue;
 mod queued_sink;
+mod recent;
 mod recorder;
+mod sampled_sink;
 mod tally;
+mod threshold_sink;
 mod tracing_sink;
 
 use std::error::Error as StdError;
@@ -32,10 +38,18 @@ use std::sync::Arc;
 pub use event::{Action, AuditEvent, Outcome};
 pub(crate) use event::{RequestFacts, Subject};
 pub use fan_out::FanOut;
+pub use history::{
+    ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,
+    HistoryError, HistoryFilter, HistoryPage, TokenApplications, UserAgent,
+};
+#[cfg(feature = "json")]
+pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
+pub use sampled_sink::{SampledSink, SampledSinkBuilder};
 pub(crate) use tally::flush_within;
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
+pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;
 
 /// Takes audit events.

@@ -1,0 +1,236 @@
+//! An alarm: one token has been refused too often.
+//!
+//! Refusals are many and mostly harmless; fifty of one token within a minute are a script that was not told of a
+//! rotation, or somebody who guesses. This sink passes every event on, and adds one
+//! [`Action::ReportThreshold`](crate::Action::ReportThreshold) where that happens, to alert on.
+//!
+//! # How it counts
+//! 1. A refusal counts for the token whose id was claimed or proved, whatever the reason: a wrong secret, a dead token, a
+//!    scope that is too small, the policy.
+//! 2. An id that the store does not know is no token and does not count. Anybody can make those up, a new one for each
+//!    request: counting them would fill the table with nothing, and there is no owner to warn.
+//! 3. When the last so many refusals of a token lie within the window, that is reported: at once, and then no more
+//!    than once per token and window while it goes on.
+//!
+//! The report names the token as claimed, or, where the last refusal was of a proved token, as handled, with owner,
+//! label and scope; the last refusal's reason; how many refusals there were without a lull since the last report, and
+//! when the first of them was.
+//!
+//! # When things fail
+//! | what | what happens |
+//! |---|---|
+//! | the sink within does not take the refusal | its error is the answer; the refusal counts |
+//! | it does not take the report | the token's next refusal brings it up again |
+//! | more tokens are refused than it keeps track of | the one that was longest not refused is counted from the beginning |
+//! | the wall clock is stepped back by a window or more | the token is counted from the beginning |
+//!
+//! # Cost
+//! Nothing but a comparison for what was not refused. For a refusal a mutex and three look-ups in an ordered map. A
+//! tracked token takes 8 bytes per refusal of the threshold and some 200: with the defaults the table is at most 7 MiB.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::event::{Repeated, Subject};
+use super::recent::Recent;
+use super::sampled_sink::is_over;
+use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch};
+use crate::clock::Timestamp;
+use crate::id::TokenId;
+
+/// Passes every event on, and reports a token that was refused so often within a while. A clone is another handle to
+/// the same sink.
+///
+/// It belongs *outside* a [`QueuedSink`](crate::QueuedSink), which sums up refusals and forgets their ids; a report takes
+/// one of the places that noise can not use up. Around a [`FanOut`](crate::FanOut) its reports go to all of them.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use tower_token_auth::{QueuedSink, ThresholdSink, TracingSink};
+///
+/// let queue = QueuedSink::new(TracingSink::new())?;
+/// let audit = ThresholdSink::builder(queue).refusals(20).window(Duration::from_secs(60)).build();
+/// # Ok::<(), tower_token_auth::BuildError>(())
+/// ```
+#[derive(Clone)]
+pub struct ThresholdSink(Arc<Threshold>);
+
+/// Configures a [`ThresholdSink`].
+#[must_use = "`build` makes the sink"]
+pub struct ThresholdSinkBuilder {
+    inner: Arc<dyn AuditSink>,
+    refusals: usize,
+    window: Duration,
+    tokens: usize,
+}
+
+struct Threshold {
+    inner: Arc<dyn AuditSink>,
+    refusals: usize,
+    window: Duration,
+    refused: Mutex<Recent<TokenId, Refusals>>,
+}
+
+/// What a token was refused.
+struct Refusals {
+    /// The last ones within the window, at most as many as the threshold.
+    times: VecDeque<Timestamp>,
+    /// Those without a lull since the last report.
+    run: Repeated,
+    /// No report before this.
+    quiet_until: Option<Timestamp>,
+}
+
+impl ThresholdSink {
+    /// Reports 50 refusals of one token within a minute.
+    pub fn new(inner: impl AuditSink) -> Self {
+        Self::builder(inner).build()
+    }
+
+    /// Before `inner`, to be configured.
+    pub fn builder(inner: impl AuditSink) -> ThresholdSinkBuilder {
+        ThresholdSinkBuilder { inner: Arc::new(inner), refusals: 50, window: Duration::from_secs(60), tokens: 10_000 }
+    }
+}
+
+impl ThresholdSinkBuilder {
+    /// How many refusals are too many, at least 1. Default 50: more than a client's retries, less than a guesser's minute.
+    pub fn refusals(self, refusals: usize) -> Self {
+        Self { refusals: refusals.max(1), ..self }
+    }
+
+    /// Within which time. Default 1 minute.
+    pub fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
+    }
+
+    /// How many tokens are kept track of, at least 1. Default 10,000.
+    pub fn tokens(self, tokens: usize) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// The sink.
+    pub fn build(self) -> ThresholdSink {
+        let Self { inner, refusals, window, tokens } = self;
+        ThresholdSink(Arc::new(Threshold { inner, refusals, window, refused: Mutex::new(Recent::new(tokens)) }))
+    }
+}
+
+impl Threshold {
+    /// No code of others runs under the lock, so a poisoned one guards nothing half-done.
+    fn refused(&self) -> MutexGuard<'_, Recent<TokenId, Refusals>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a refusal; answers what is to be reported.
+    fn count(&self, id: TokenId, at: Timestamp) -> Option<Repeated> {
+        let mut refused = self.refused();
+        let refusals = refused.touch(id, || Refusals::new(at));
+        refusals.add(at, self.refusals, self.window);
+        let due = refusals.times.len() >= self.refusals && refusals.quiet_until.is_none_or(|until| until <= at);
+        due.then(|| {
+            refusals.quiet_until = Some(at + self.window);
+            std::mem::replace(&mut refusals.run, Repeated { count: 0, first_at: at })
+        })
+    }
+
+    /// A report that was not taken is due again.
+    fn not_reported(&self, id: TokenId, run: Repeated) {
+        if let Some(refusals) = self.refused().get_mut(&id) {
+            refusals.quiet_until = None;
+            refusals.run = Repeated { count: refusals.run.count + run.count, ..run };
+        }
+    }
+}
+
+impl Refusals {
+    fn new(at: Timestamp) -> Self {
+        Self { times: VecDeque::new(), run: Repeated { count: 0, first_at: at }, quiet_until: None }
+    }
+
+    fn add(&mut self, at: Timestamp, most: usize, window: Duration) {
+        if self.times.back().is_some_and(|last| last.since(at) >= window) {
+            *self = Self::new(at);
+        }
+        let before = self.times.len();
+        while self.times.front().is_some_and(|first| is_over(*first, at, window)) {
+            self.times.pop_front();
+        }
+        if self.times.len() < before {
+            // A lull: only what is left counts.
+            self.run.count = self.run.count.min(self.times.len() as u64);
+            self.run.first_at = self.times.front().copied().unwrap_or(at).max(self.run.first_at);
+        } else if self.times.len() >= most {
+            self.times.pop_front();
+        }
+        if self.run.count == 0 {
+            self.run.first_at = at;
+        }
+        self.times.push_back(at);
+        self.run.count += 1;
+    }
+}
+
+/// The report of a refusal that was one too many.
+fn report(last: &AuditEvent<'_>, run: Repeated) -> AuditEvent<'static> {
+    let subject = match last.proved() {
+        Some(token) => Subject::Handled {
+            id: Some(token.id()),
+            owner: Some(Cow::Owned(token.owner().clone())),
+            label: Some(Cow::Owned(token.label().clone())),
+            scope: Some(token.scope()),
+        },
+        None => last.claimed_id().map_or(Subject::Nobody, Subject::Claimed),
+    };
+    AuditEvent::of_several(Action::ReportThreshold, Outcome::Refused, subject, last.at(), run).because(last.reason())
+}
+
+impl AuditSink for ThresholdSink {
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+        let recorded = catch(|| self.0.inner.record(event));
+        if let Some(id) = event.refused_token() {
+            if let Some(run) = self.0.count(id, event.at()) {
+                if catch(|| self.0.inner.record(&report(event, run))).is_err() {
+                    self.0.not_reported(id, run);
+                }
+            }
+        }
+        recorded
+    }
+
+    /// Who does not want refusals hears of no threshold either.
+    fn wants(&self, outcome: Outcome) -> bool {
+        self.0.inner.wants(outcome)
+    }
+
+    fn can_fail(&self) -> bool {
+        self.0.inner.can_fail()
+    }
+
+    fn tally(&self) -> Option<AuditTally> {
+        self.0.inner.tally()
+    }
+
+    fn flush(&self) -> Flush {
+        self.0.inner.flush()
+    }
+}
+
+impl fmt::Debug for ThresholdSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Threshold { refusals, window, .. } = &*self.0;
+        f.debug_struct("ThresholdSink").field("refusals", refusals).field("window", window).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ThresholdSinkBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { refusals, window, tokens, .. } = self;
+        let mut debug = f.debug_struct("ThresholdSinkBuilder");
+        debug.field("refusals", refusals).field("window", window).field("tokens", tokens).finish_non_exhaustive()
+    }
+}
