@@ -18,6 +18,8 @@
 
 mod event;
 mod fan_out;
+#[cfg(test)]
+mod fixtures;
 mod history;
 #[cfg(feature = "json")]
 mod json_lines_sink;

@@ -213,3 +213,142 @@ impl fmt::Debug for SampledSinkBuilder {
         debug.field("passed_on", passed_on).field("period", period).field("tokens", tokens).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::FanOut;
+    use crate::audit::fixtures::{allowed, anonymous, claimed, desk, forbidden, id, would_forbid};
+    use crate::decision::Reason;
+    use crate::test_util::RecordingSink;
+
+    fn sink(inner: &RecordingSink, passed_on: u32) -> SampledSink {
+        SampledSink::builder(inner.clone()).passed_on(passed_on).period(Duration::from_millis(100)).build()
+    }
+
+    fn tally(sink: &impl AuditSink) -> [u64; 3] {
+        let tally = sink.tally().unwrap();
+        [tally.written, tally.sampled, tally.lost]
+    }
+
+    #[test]
+    fn only_admitted_requests_are_sampled() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 1);
+        let passed = AuditEvent { outcome: Outcome::Passed, ..anonymous() };
+        let undecided = AuditEvent { outcome: Outcome::Unavailable, ..allowed(1) };
+        let others =
+            [forbidden(1), would_forbid(1), claimed(Reason::Mismatch, 1), anonymous(), desk(1), passed, undecided];
+        for event in others.iter().chain(&others) {
+            sink.record(event).unwrap();
+        }
+        assert_eq!((inner.take().len(), tally(&sink)), (14, [14, 0, 0]));
+        for _ in 0..7 {
+            sink.record(&allowed(1)).unwrap();
+        }
+        assert_eq!((inner.take().len(), tally(&sink)), (1, [15, 6, 0]));
+    }
+
+    #[test]
+    fn a_period_begins_with_the_first_event_after_the_last_one() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 2);
+        for at in [1_000, 1_001, 1_002, 1_099, 1_100, 1_150, 1_199, 5_000] {
+            sink.record(&allowed(1).at_milli(at)).unwrap();
+        }
+        let passed_on: Vec<_> = inner.take().iter().map(|event| event.at.unix_millis()).collect();
+        assert_eq!(passed_on, [1_000, 1_001, 1_100, 1_150, 5_000]);
+        for at in [4_990, 4_980, 4_970] {
+            sink.record(&allowed(1).at_milli(at)).unwrap();
+        }
+        assert_eq!(inner.take().len(), 1, "threads overtake one another: still the same period");
+        sink.record(&allowed(1).at_milli(10)).unwrap();
+        assert_eq!(inner.take().len(), 1, "the clock was stepped back");
+    }
+
+    #[test]
+    fn what_is_not_taken_uses_up_no_share() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 2);
+        for break_it in [RecordingSink::fail_all, RecordingSink::panic_all] {
+            break_it(&inner, true);
+            for _ in 0..5 {
+                assert!(sink.record(&allowed(1)).is_err(), "never waved through");
+            }
+            break_it(&inner, false);
+        }
+        assert_eq!(tally(&sink), [0, 0, 10]);
+        for _ in 0..5 {
+            sink.record(&allowed(1)).unwrap();
+        }
+        assert_eq!((inner.take().len(), tally(&sink)), (2, [2, 3, 10]));
+    }
+
+    #[test]
+    fn a_token_that_finds_no_place_begins_anew_and_nothing_is_lost() {
+        let inner = RecordingSink::new();
+        let sink = SampledSink::builder(inner.clone()).passed_on(1).tokens(2).build();
+        for number in [1, 2, 1, 3, 1, 2] {
+            sink.record(&allowed(number)).unwrap();
+        }
+        // 3 pushed 2 out.
+        assert_eq!((inner.take().len(), tally(&sink)), (4, [4, 2, 0]));
+        (0..10_000).for_each(|number| sink.record(&allowed(number)).unwrap());
+        assert_eq!(sink.0.shares().sizes(), (2, 2));
+        assert_eq!(tally(&sink).iter().sum::<u64>(), 10_006);
+    }
+
+    #[test]
+    fn it_composes_with_others_and_counts_each_event_once() {
+        let (all, some) = (RecordingSink::new(), RecordingSink::new());
+        // A sink within that keeps accounts of its own: three of nine, and then one of three.
+        let sampled = SampledSink::builder(sink(&some, 3)).passed_on(1).build();
+        let both = FanOut::new([Arc::new(all.clone()) as Arc<dyn AuditSink>, Arc::new(sampled)]);
+        (0..9).for_each(|_| both.record(&allowed(1)).unwrap());
+        assert_eq!((all.take().len(), tally(&both)), (9, [1, 8, 0]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_token_has_its_share_of_each_period_and_the_rest_is_counted_exactly(
+            share in 1..4_u32,
+            steps in prop::collection::vec((0..3_u64, 0..40_u64, prop::bool::weighted(0.2)), 1..120),
+        ) {
+            let inner = RecordingSink::new();
+            let sink = sink(&inner, share);
+            let (mut now, mut lost) = (1_000, 0);
+            // When a token's period began, and what it has had of it.
+            let mut model = BTreeMap::new();
+            let (mut expected, mut sampled) = (Vec::new(), 0);
+            for (number, later, fails) in steps.iter().copied() {
+                now += later;
+                inner.fail_all(fails);
+                let recorded = sink.record(&allowed(number).at_milli(now));
+                let (since, had) = model.entry(number).or_insert((now, 0));
+                if now - *since >= 100 {
+                    (*since, *had) = (now, 0);
+                }
+                if *had == share {
+                    prop_assert!(recorded.is_ok());
+                    sampled += 1;
+                } else if fails {
+                    prop_assert!(recorded.is_err());
+                    lost += 1;
+                } else {
+                    *had += 1;
+                    expected.push((id(number), now));
+                }
+            }
+            let passed: Vec<_> = inner.take().iter().map(|it| (it.token_id.unwrap(), it.at.unix_millis())).collect();
+            prop_assert_eq!(tally(&sink), [passed.len() as u64, sampled, lost]);
+            prop_assert_eq!(passed.len() as u64 + sampled + lost, steps.len() as u64);
+            prop_assert_eq!(passed, expected);
+        }
+    }
+}

@@ -234,3 +234,171 @@ impl fmt::Debug for ThresholdSinkBuilder {
         debug.field("refusals", refusals).field("window", window).field("tokens", tokens).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::fixtures::{allowed, anonymous, claimed, desk, forbidden, id, token, would_forbid};
+    use crate::decision::{Reason, UnavailableCause};
+    use crate::test_util::{RecordedEvent, RecordingSink};
+
+    fn sink(inner: &RecordingSink, refusals: usize) -> ThresholdSink {
+        ThresholdSink::builder(inner.clone()).refusals(refusals).window(Duration::from_millis(100)).build()
+    }
+
+    fn reports(inner: &RecordingSink) -> Vec<RecordedEvent> {
+        inner.take().into_iter().filter(|event| event.action == Action::ReportThreshold).collect()
+    }
+
+    fn refuse(sink: &ThresholdSink, times: impl IntoIterator<Item = u64>) {
+        times.into_iter().for_each(|at| sink.record(&claimed(Reason::Mismatch, 1).at_milli(at)).unwrap());
+    }
+
+    #[test]
+    fn every_refusal_of_a_token_counts_and_nothing_else() {
+        let reasons = [Reason::Mismatch, Reason::Expired, Reason::Revoked, Reason::Paused, Reason::OwnerBarred];
+        let dead = reasons.map(|reason| claimed(reason, 1));
+        let policy = AuditEvent { reason: Some(Reason::Policy), ..forbidden(1) };
+        let undecided = Reason::Unavailable(UnavailableCause::StoreFailed);
+        let undecided = AuditEvent { outcome: Outcome::Unavailable, ..claimed(undecided, 1) };
+        let abandoned = AuditEvent { outcome: Outcome::Abandoned, reason: None, ..claimed(Reason::Mismatch, 1) };
+        let at_the_desk = AuditEvent { outcome: Outcome::Refused, ..desk(1) };
+        let counting = dead.into_iter().chain([forbidden(1), policy]).map(|event| (event, 1));
+        let others =
+            [allowed(1), would_forbid(1), anonymous(), claimed(Reason::Unknown, 1), undecided, abandoned, at_the_desk];
+        for (event, expected) in counting.chain(others.map(|event| (event, 0))) {
+            let inner = RecordingSink::new();
+            let sink = sink(&inner, 3);
+            (0..3).for_each(|_| sink.record(&event).unwrap());
+            assert_eq!(inner.events().len(), 3 + expected, "{event:?}");
+            assert_eq!(reports(&inner).len(), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn ids_that_the_store_does_not_know_take_no_place() {
+        let sink = sink(&RecordingSink::new(), 3);
+        (0..1_000).for_each(|number| sink.record(&claimed(Reason::Unknown, number)).unwrap());
+        assert_eq!(sink.0.refused().sizes(), (0, 0));
+    }
+
+    #[test]
+    fn a_report_says_which_token_how_often_since_when_and_why_last() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 3);
+        refuse(&sink, [1_000, 1_010]);
+        sink.record(&claimed(Reason::Paused, 1).at_milli(1_099)).unwrap();
+        let events = inner.take();
+        assert_eq!(events[2].action, Action::Authenticate, "the refusal itself comes first");
+        let report = &events[3];
+        assert_eq!(
+            (report.action, report.outcome, report.reason),
+            (Action::ReportThreshold, Outcome::Refused, Some(Reason::Paused))
+        );
+        assert_eq!((report.claimed_id, report.token_id, report.count), (Some(id(1)), None, 3));
+        assert_eq!((report.at.unix_millis(), &report.path, &report.actor), (1_099, &None, &None));
+        for at in 2_000..2_003 {
+            sink.record(&forbidden(1).at_milli(at)).unwrap();
+        }
+        let report = reports(&inner).remove(0);
+        assert_eq!((report.claimed_id, report.token_id), (None, Some(id(1))));
+        assert_eq!(
+            (report.owner.as_deref(), report.reason),
+            (Some(token(1).owner().as_str()), Some(Reason::Forbidden))
+        );
+    }
+
+    #[test]
+    fn refusals_that_lie_further_apart_are_no_alarm() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 3);
+        refuse(&sink, (0..100).map(|n| n * 50));
+        assert_eq!(reports(&inner).len(), 0, "two of three within the window, for ever");
+        refuse(&sink, [10_000, 10_099, 10_100, 10_101]);
+        let reports = reports(&inner);
+        assert_eq!(
+            (reports.len(), reports[0].count, reports[0].at.unix_millis()),
+            (1, 3, 10_101),
+            "not those of another window"
+        );
+    }
+
+    #[test]
+    fn while_it_goes_on_there_is_one_report_a_window_and_no_refusal_is_counted_twice() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 3);
+        refuse(&sink, 1_000..1_350);
+        let counts: Vec<_> = reports(&inner).iter().map(|report| (report.at.unix_millis(), report.count)).collect();
+        assert_eq!(counts, [(1_002, 3), (1_102, 100), (1_202, 100), (1_302, 100)]);
+    }
+
+    #[test]
+    fn a_report_that_was_not_taken_comes_with_the_next_refusal() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 3);
+        refuse(&sink, [1_000, 1_001]);
+        for break_it in [RecordingSink::fail_all, RecordingSink::panic_all] {
+            break_it(&inner, true);
+            assert!(sink.record(&claimed(Reason::Mismatch, 1).at_milli(1_002)).is_err());
+            break_it(&inner, false);
+        }
+        assert_eq!(reports(&inner).len(), 0);
+        refuse(&sink, [1_003, 1_004]);
+        let reports = reports(&inner);
+        assert_eq!((reports.len(), reports[0].count), (1, 5));
+    }
+
+    #[test]
+    fn a_clock_that_is_stepped_back_does_not_silence_it() {
+        let inner = RecordingSink::new();
+        let sink = sink(&inner, 3);
+        refuse(&sink, [90_000, 90_001, 90_002, 1_000, 1_001]);
+        assert_eq!(reports(&inner).len(), 1);
+        refuse(&sink, [1_002]);
+        assert_eq!(reports(&inner).len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_ids_stays_within_the_bound() {
+        let inner = RecordingSink::new();
+        let sink = ThresholdSink::builder(inner.clone()).refusals(2).tokens(10).build();
+        for number in 0..10_000 {
+            sink.record(&claimed(Reason::Mismatch, number)).unwrap();
+            sink.record(&claimed(Reason::Mismatch, 0)).unwrap();
+        }
+        assert_eq!(sink.0.refused().sizes(), (10, 10));
+        assert_eq!(reports(&inner).iter().filter(|report| report.claimed_id == Some(id(0))).count(), 1);
+        assert!(sink.0.refused().get(&id(0)).unwrap().times.len() <= 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Against all refusals ever, looked through each time.
+        #[test]
+        fn it_reports_exactly_when_so_many_refusals_lie_within_the_window(
+            threshold in 1..6_usize,
+            steps in prop::collection::vec((0..2_u64, 0..60_u64), 1..120),
+        ) {
+            let inner = RecordingSink::new();
+            let sink = sink(&inner, threshold);
+            let (mut now, mut all, mut expected) = (1_000, Vec::new(), Vec::new());
+            let mut quiet = [0_u64; 2];
+            for (number, later) in steps {
+                now += later;
+                sink.record(&claimed(Reason::Mismatch, number).at_milli(now)).unwrap();
+                all.push((number, now));
+                let within = all.iter().filter(|(other, at)| *other == number && now - at < 100).count();
+                let quiet = &mut quiet[number as usize];
+                if within >= threshold && *quiet <= now {
+                    *quiet = now + 100;
+                    expected.push((id(number), now));
+                }
+            }
+            let told: Vec<_> = reports(&inner).iter().map(|it| (it.claimed_id.unwrap(), it.at.unix_millis())).collect();
+            prop_assert_eq!(told, expected);
+        }
+    }
+}
