@@ -82,9 +82,13 @@ mod verify;
 
 pub use access::Access;
 pub use actor::{Actor, Permissions};
+#[cfg(feature = "json")]
+pub use audit::JsonLinesSink;
 pub use audit::{
-    Action, AuditError, AuditEvent, AuditSink, AuditStats, AuditTally, FanOut, Flush, NoAudit, OnAuditFailure, Outcome,
-    QueuedSink, QueuedSinkBuilder, TracingSink, Unflushed,
+    Action, ApplicationFilter, ApplicationPage, ApplicationSeen, AuditError, AuditEvent, AuditHistory,
+    AuditHistoryBuilder, AuditSink, AuditStats, AuditTally, FanOut, Flush, HistoryCursor, HistoryError, HistoryFilter,
+    HistoryPage, NoAudit, OnAuditFailure, Outcome, QueuedSink, QueuedSinkBuilder, SampledSink, SampledSinkBuilder,
+    ThresholdSink, ThresholdSinkBuilder, TokenApplications, TracingSink, Unflushed, UserAgent,
 };
 pub use authenticator::{AuthHandle, FeedState, Stats, UpkeepStats};
 #[cfg(feature = "axum")]

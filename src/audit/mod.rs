@@ -18,10 +18,18 @@
 
 mod event;
 mod fan_out;
+#[cfg(test)]
+mod fixtures;
+mod history;
+#[cfg(feature = "json")]
+mod json_lines_sink;
 mod queue;
 mod queued_sink;
+mod recent;
 mod recorder;
+mod sampled_sink;
 mod tally;
+mod threshold_sink;
 mod tracing_sink;
 
 use std::error::Error as StdError;
@@ -32,9 +40,17 @@ use std::sync::Arc;
 pub use event::{Action, AuditEvent, Outcome};
 pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
+pub use history::{
+    ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,
+    HistoryError, HistoryFilter, HistoryPage, TokenApplications, UserAgent,
+};
+#[cfg(feature = "json")]
+pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
+pub use sampled_sink::{SampledSink, SampledSinkBuilder};
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
+pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;
 
 /// Takes audit events.

@@ -20,7 +20,7 @@ impl AuthHandle {
     /// | `lookups_in_flight` (`kind` = `cold`, `refresh`) | gauge | look-ups running or waiting now |
     /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`, `timed_out`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
     /// | `hash_jobs` (`state` = `waiting`, `running`) | gauge | jobs of the crew now |
-    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
+    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `sampled`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
     /// | `audit_queued` | gauge | events that wait to be written |
     /// | `uses_total` (`result` = `noted`, `flushed`, `dropped`), `flushes_failed_total` | counter | [`UpkeepStats`](crate::UpkeepStats) |
     /// | `uses_waiting` | gauge | tokens whose last use waits to be written |
@@ -120,6 +120,7 @@ impl Labels {
             ("unheard", audit.unheard),
             ("written", audit.written),
             ("coalesced", audit.coalesced),
+            ("sampled", audit.sampled),
             ("lost", audit.lost),
         ];
         for (result, number) in results {

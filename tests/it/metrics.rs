@@ -92,6 +92,7 @@ async fn the_numbers_of_a_gate_are_published_under_stable_names() {
         ("audit_events_total", " result=unheard", 0),
         ("audit_events_total", " result=written", 4),
         ("audit_events_total", " result=coalesced", 0),
+        ("audit_events_total", " result=sampled", 0),
         ("audit_events_total", " result=lost", 0),
         ("audit_queued", "", gauge(0.0)),
         ("uses_total", " result=noted", 1),
