@@ -65,6 +65,7 @@ mod clock;
 mod config;
 mod count;
 mod decision;
+pub mod docs;
 mod hash;
 mod id;
 mod issue;
