@@ -66,7 +66,7 @@ impl Permit {
 }
 
 impl Gate {
-    /// What `token` needs to make this request and has, or the refusal.
+    /// Lets `token` make this request, or refuses it.
     pub(super) fn permit(
         &self,
         request: &Parts,
@@ -105,6 +105,7 @@ impl Gate {
         permit.would_forbid.is_some() && !told
     }
 
+    /// Marks a request for inner layers of the same gate, where this permit is but a report.
     pub(super) fn mark(&self, request: &mut Parts, permit: Permit) {
         if permit.would_forbid.is_some() {
             request.extensions.insert(Reported(self.authenticator.gate()));

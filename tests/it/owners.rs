@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tower_token_auth::test_util::draft_with;
-use tower_token_auth::{Change, Label, OwnerId, PlaintextToken, Prefix, Scope, TokenRegistry, UnavailableCause};
+use tower_token_auth::{
+    Change, Label, OwnerId, PlaintextToken, Prefix, Scope, TokenRegistry, TokenState, UnavailableCause,
+};
 
 use crate::cache_rules::bench::Bench;
 use crate::scripted::{Part, Scripted};
@@ -79,17 +81,20 @@ async fn an_owner_has_to_be_free_by_the_store_and_the_directory() {
 
 #[tokio::test]
 async fn a_replica_that_lags_behind_lifts_no_bar() {
-    for (may_use, expected) in [(false, 401), (true, 200)] {
+    use TokenState::{Active, Paused};
+    for (may_use, state, expected) in
+        [(false, Active, 401), (false, Paused, 401), (true, Active, 200), (true, Paused, 200)]
+    {
         let (bench, directory) = with_directory(true);
         let token = bench.token(Scope::ReadOnly).await;
-        let older = bench.record(&token).await;
+        let older = bench.record(&token).await.with_state(state);
         bench.change(&token, Change::Label(Label::new("renamed").unwrap())).await;
         assert_eq!(bench.status(&token).await, 200);
         directory.answer(may_use);
         bench.store.answer(Some(older));
         bench.auth.handle().invalidate_owner(&alice());
         for _cold_then_hot in 0..2 {
-            assert_eq!(bench.status(&token).await, expected, "may use: {may_use}");
+            assert_eq!(bench.status(&token).await, expected, "may use: {may_use}, {state}");
         }
         assert_eq!((directory.asked(), bench.store.finds()), (2, 2));
     }

@@ -183,17 +183,18 @@ async fn a_change_that_was_read_before_the_switch_is_not_believed_after_it() {
 
 #[tokio::test]
 async fn a_replica_that_lags_behind_loses_no_limit() {
-    for on in [true, false] {
+    use TokenState::{Active, Paused};
+    for (on, state) in [(true, Active), (true, Paused), (false, Active), (false, Paused)] {
         let (bench, policy) = switched(false);
         let token = made(&bench, Scope::ReadWrite, false).await;
-        let older = bench.record(&token).await;
+        let older = bench.record(&token).await.with_state(state);
         bench.change(&token, Change::Label(Label::new("renamed").unwrap())).await;
         assert_eq!(write(&bench, &token).await, 200);
         policy.answer(on);
         bench.store.answer(Some(older));
         bench.auth.handle().invalidate_all();
         for _cold_then_hot in 0..2 {
-            assert_eq!(both(&bench, &token).await, (200, if on { 403 } else { 200 }), "switch {on}");
+            assert_eq!(both(&bench, &token).await, (200, if on { 403 } else { 200 }), "switch {on}, {state}");
         }
         assert_eq!((policy.asked(), bench.store.finds()), (2, 2));
     }
