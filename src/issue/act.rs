@@ -102,6 +102,11 @@ impl Drop for Act<'_> {
     }
 }
 
+/// What is known of whom an act is about, when it begins. Never [`Subject::Nobody`], which stands for anonymous requests.
+pub(super) fn handled(id: Option<TokenId>, owner: Option<&OwnerId>) -> Subject<'static> {
+    Subject::Handled { id, owner: owner.cloned().map(Cow::Owned), label: None, scope: None }
+}
+
 /// Tells the desk's gate, when it is dropped, to ask the store before it believes what it remembers.
 pub(super) struct Telling<'a> {
     gate: Option<&'a Authenticator>,

@@ -1,16 +1,15 @@
 //! What takes the permission *administer*: the policy, barred owners, pruning.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::act::{Act, Telling, Told};
+use super::act::{Act, Telling, Told, handled};
 use super::error::ManageError;
 use super::issuer::TokenIssuer;
 use super::policy::{IssuePolicy, ensure};
 use crate::actor::Actor;
-use crate::audit::{Action, Edit, Subject};
+use crate::audit::{Action, Edit};
 use crate::decision::{IssueRefusal, StoreError};
 use crate::id::OwnerId;
 
@@ -27,7 +26,7 @@ impl TokenIssuer {
     /// Dropped before its end, either policy may hold; the gate asks the store and the provider before it believes
     /// anything again.
     pub async fn change_policy(&self, actor: &Actor, new: IssuePolicy) -> Result<IssuePolicy, ManageError> {
-        let mut act = Act::begin(&self.desk, Action::ChangePolicy, actor, Subject::Nobody);
+        let mut act = Act::begin(&self.desk, Action::ChangePolicy, actor, handled(None, None));
         let changed = self.replace_policy(&mut act, actor, new).await;
         act.end(changed)
     }
@@ -77,9 +76,7 @@ impl TokenIssuer {
         owner: &'a OwnerId,
         set: impl FnOnce() -> BoxFuture<'a, Result<(), StoreError>>,
     ) -> Result<(), ManageError> {
-        let named = Some(Cow::Owned(owner.clone()));
-        let subject = Subject::Handled { id: None, owner: named, label: None, scope: None };
-        let act = Act::begin(&self.desk, action, actor, subject);
+        let act = Act::begin(&self.desk, action, actor, handled(None, Some(owner)));
         let answer = match may_administer(actor) {
             Ok(()) => {
                 // Also where it fails: a store can do so after it has written.
@@ -102,7 +99,7 @@ impl TokenIssuer {
     /// # Cancellation
     /// Dropped before its end, some records may be forgotten.
     pub async fn prune(&self, actor: &Actor, dead_for: Duration) -> Result<u64, ManageError> {
-        let mut act = Act::begin(&self.desk, Action::Prune, actor, Subject::Nobody);
+        let mut act = Act::begin(&self.desk, Action::Prune, actor, handled(None, None));
         let time = self.desk.clock.wall() - dead_for;
         let pruned = match may_administer(actor) {
             Ok(()) => self.desk.registry.prune(time).await.map_err(ManageError::Store),

@@ -1,13 +1,13 @@
 //! The life of a token after it was issued, but for its secrets.
 
-use super::act::{Act, Telling, Told};
+use super::act::{Act, Telling, Told, handled};
 use super::error::ManageError;
 use super::issuer::{TRIES, TokenIssuer};
 use super::new_token::TokenSummary;
 use super::policy::{IssuePolicy, Objection};
 use super::rule::Proposal;
 use crate::actor::Actor;
-use crate::audit::{Action, Edit, Subject};
+use crate::audit::{Action, Edit};
 use crate::clock::Timestamp;
 use crate::decision::StoreError;
 use crate::id::{Label, TokenId};
@@ -151,8 +151,7 @@ impl TokenIssuer {
     }
 
     pub(super) fn act_on(&self, action: Action, actor: &Actor, id: &TokenId) -> Act<'_> {
-        let subject = Subject::Handled { id: Some(*id), owner: None, label: None, scope: None };
-        Act::begin(&self.desk, action, actor, subject)
+        Act::begin(&self.desk, action, actor, handled(Some(*id), None))
     }
 
     /// One act on one token that the actor may see.

@@ -61,7 +61,7 @@ impl TokenIssuer {
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
     }
 
-    /// The tokens that can still work and were neither made nor used for a time, as far as the store has been told: those
+    /// The tokens that can still work and were neither made nor used for so long, as far as the store has been told: those
     /// to revoke. As for [`expiring`](Self::expiring), a page may be short.
     ///
     /// # Errors
@@ -72,11 +72,11 @@ impl TokenIssuer {
     pub async fn unused(
         &self,
         actor: &Actor,
-        for_: Duration,
+        idle: Duration,
         cursor: Option<&Cursor>,
     ) -> Result<SummaryPage, ListError> {
         let now = self.desk.clock.wall();
-        let filter = TokenFilter::all().unused_since(now - for_);
+        let filter = TokenFilter::all().unused_since(now - idle);
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
     }
 
