@@ -6,6 +6,17 @@
 //!
 //! A request whose client leaves before the decision has had none; its event says so ([`Outcome::Abandoned`]).
 //!
+//! # Which sinks
+//! | sink | for |
+//! |---|---|
+//! | [`TracingSink`] | the application's own log; the default |
+//! | `JsonLinesSink` | a file that other programs ship and archive |
+//! | [`AuditHistory`] | people who ask what happened lately |
+//! | [`QueuedSink`] | before a sink that does I/O |
+//! | [`SampledSink`] | before a queue, where busy tokens would fill it |
+//! | [`ThresholdSink`] | before all others, to be told of guessing |
+//! | [`FanOut`], [`NoAudit`] | several, none |
+//!
 //! # When things fail
 //! | the sink | the request |
 //! |---|---|
