@@ -15,6 +15,7 @@ mod cache_rules;
 mod configuration;
 mod desk;
 mod desk_life;
+mod desk_model;
 mod desk_rotation;
 mod desk_table;
 mod extractors;
