@@ -344,13 +344,34 @@ impl Cache {
 fn random_hasher() -> Result<RandomState, RandomError> {
     let mut seeds = [0_u8; 32];
     base62::random_bytes(&mut seeds)?;
-    let mut words = seeds.chunks_exact(8).map(|word| word.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte)));
+    let mut words = seeds.chunks_exact(8).map(word_of);
     let mut word = || words.next().unwrap_or_default();
     Ok(RandomState::with_seeds(word(), word(), word(), word()))
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_seed_counts() {
+        assert_eq!(word_of(&[1, 2, 3, 4, 5, 6, 7, 8]), 0x0102_0304_0506_0708);
+        assert_eq!(word_of(&[0xff; 8]), u64::MAX);
+    }
+
+    #[test]
+    fn no_two_gates_hash_alike() {
+        let [one, two] = [(), ()].map(|()| random_hasher().unwrap());
+        assert_ne!(one.hash_one(7), two.hash_one(7));
     }
 }
