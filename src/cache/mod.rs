@@ -362,6 +362,105 @@ impl fmt::Debug for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::id::{Label, OwnerId};
+    use crate::scope::Scope;
+
+    /// A cache, a claim, and the time of both.
+    fn cold() -> (Cache, Claim, Moment) {
+        let cache = Cache::new(GateId::NONE, CacheConfig::default()).unwrap();
+        let claim = claim(&cache, TokenId::generate().unwrap());
+        (cache, claim, Moment::now(&SystemClock::new()))
+    }
+
+    fn claim(cache: &Cache, id: TokenId) -> Claim {
+        cache.claim(ParsedToken { id, secret: TokenSecret::generate().unwrap() })
+    }
+
+    fn hash(scheme: &str) -> SecretHash {
+        SecretHash::parse(&format!("${scheme}$v=1$AAAA")).unwrap()
+    }
+
+    fn record(id: TokenId, revision: u64, hash: SecretHash, now: Moment) -> TokenRecord {
+        let (owner, label) = (OwnerId::new("o").unwrap(), Label::new("l").unwrap());
+        TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, now.wall).with_revision(Revision::new(revision))
+    }
+
+    /// The revision that is remembered and believed.
+    fn recalled(cache: &Cache, id: &TokenId, now: Moment) -> Option<u64> {
+        match cache.recall(id, now) {
+            Recalled::Found(found) => Some(found.known.record.revision().number()),
+            Recalled::Unknown | Recalled::Nothing => None,
+        }
+    }
+
+    impl Cache {
+        fn filled(&self, revision: u64, claim: &Claim, hash: &SecretHash, now: Moment) -> Found {
+            self.fill(&claim.id, Some(record(claim.id, revision, hash.clone(), now)), now, self.mark(&claim.id))
+                .unwrap()
+        }
+    }
+
+    #[test]
+    fn a_proof_is_of_one_secret_against_one_hash() {
+        let (cache, claim, now) = cold();
+        let (other, hashes) = (self::claim(&cache, claim.id), [hash("one"), hash("two")]);
+        let found = cache.filled(1, &claim, &hashes[0], now);
+        assert!(!cache.has_proof(&claim, &hashes[0]));
+        cache.prove(&claim, &found, &hashes[0]);
+        assert!(cache.has_proof(&claim, &hashes[0]));
+        assert!(!cache.has_proof(&claim, &hashes[1]), "another hash");
+        assert!(!cache.has_proof(&other, &hashes[0]), "another secret");
+        assert_eq!((cache.stats().proved, cache.stats().unproved), (1, 0), "it takes one place");
+    }
+
+    #[test]
+    fn a_proof_of_an_older_revision_counts_for_the_newer_one_with_its_hash() {
+        let (cache, claim, now) = cold();
+        let found = cache.filled(1, &claim, &hash("one"), now);
+        cache.filled(2, &claim, &hash("one"), now);
+        cache.prove(&claim, &found, &hash("one"));
+        assert!(cache.admit(&claim, now).is_some_and(|hit| hit.verdict.is_ok()), "believed as the newer one was");
+        assert_eq!(recalled(&cache, &claim.id, now), Some(2));
+    }
+
+    #[test]
+    fn a_proof_of_a_newer_revision_replaces_the_older_one() {
+        let (cache, claim, now) = cold();
+        cache.filled(1, &claim, &hash("one"), now);
+        let outdated = cache.mark(&claim.id);
+        cache.distrust(&claim.id);
+        let newer = record(claim.id, 2, hash("two"), now);
+        let found = cache.fill(&claim.id, Some(newer), now, outdated).unwrap();
+        cache.prove(&claim, &found, &hash("two"));
+        assert!(cache.has_proof(&claim, &hash("two")));
+        assert!(cache.admit(&claim, now).is_none(), "a proof makes nothing believed");
+    }
+
+    #[test]
+    fn a_proof_whose_hash_is_gone_leaves_the_newer_revision_alone() {
+        let (cache, claim, now) = cold();
+        let found = cache.filled(1, &claim, &hash("one"), now);
+        cache.filled(2, &claim, &hash("two"), now);
+        cache.prove(&claim, &found, &hash("one"));
+        assert_eq!(recalled(&cache, &claim.id, now), Some(2));
+        assert_eq!((cache.stats().proved, cache.stats().unproved), (0, 1));
+    }
+
+    #[test]
+    fn a_secret_is_refuted_for_one_revision_and_a_while() {
+        let (cache, claim, now) = cold();
+        let (other, found) = (self::claim(&cache, claim.id), cache.filled(1, &claim, &hash("one"), now));
+        let [first, second] = [1, 2].map(|revision| record(claim.id, revision, hash("one"), now));
+        assert!(!cache.is_refuted(&claim, &first, now));
+        cache.refute(&claim, &found, now);
+        assert!(cache.is_refuted(&claim, &first, now));
+        assert!(!cache.is_refuted(&claim, &second, now), "another revision");
+        assert!(!cache.is_refuted(&other, &first, now), "another secret");
+        assert!(!cache.is_refuted(&claim, &first, now + CacheConfig::default().negative_ttl), "it has ended");
+        cache.distrust(&claim.id);
+        assert!(!cache.is_refuted(&claim, &first, now), "and nothing read before is believed");
+    }
 
     #[test]
     fn every_byte_of_a_seed_counts() {
