@@ -230,4 +230,29 @@ mod tests {
         map.merge(1, |_| true, |_| None);
         assert_eq!(map.len(), 0);
     }
+
+    #[test]
+    fn the_oldest_goes_where_none_was_used() {
+        for capacity in 1..10 {
+            let map = map(capacity);
+            for key in 0..=u32::try_from(capacity).unwrap() {
+                map.merge(key, |_| true, |_| Some(key));
+            }
+            assert!(!map.map.contains_key(&0), "of {capacity}");
+            assert_eq!((map.len(), map.evicted()), (capacity, 1));
+        }
+    }
+
+    #[test]
+    fn one_insertion_spares_no_more_than_it_may() {
+        let map = map(2 * SECOND_CHANCES);
+        let full = u32::try_from(map.capacity).unwrap();
+        for key in 0..full {
+            map.merge(key, |_| true, |_| Some(key));
+        }
+        assert_eq!(keys(&map, 0..full).len(), map.capacity, "all are used now");
+        map.merge(full, |_| true, |_| Some(full));
+        let gone: Vec<u32> = (0..=full).filter(|key| !map.map.contains_key(key)).collect();
+        assert_eq!(gone, [u32::try_from(SECOND_CHANCES).unwrap()], "the next one, though used");
+    }
 }

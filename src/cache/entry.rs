@@ -172,7 +172,7 @@ mod tests {
     use crate::secret::SecretHash;
     use crate::token::Revision;
 
-    fn entry(revision: Revision, barred: bool, narrowed: bool) -> Entry {
+    fn limited(revision: Revision, barred: bool, narrowed: bool) -> Entry {
         let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
         let hash = SecretHash::parse("$none$").unwrap();
         let id = TokenId::from_digest(&[0; 32]);
@@ -195,7 +195,7 @@ mod tests {
         let flags = [(false, false), (false, true), (true, false), (true, true)];
         for (known, answered) in flags.into_iter().flat_map(|known| flags.map(|answered| (known, answered))) {
             let updated = |first, second| {
-                let (before, after) = (entry(first, known.0, known.1), entry(second, answered.0, answered.1));
+                let (before, after) = (limited(first, known.0, known.1), limited(second, answered.0, answered.1));
                 before.updated(&after.known, None)
             };
             assert_eq!(limits(&updated(old, new)), answered, "a newer record");
@@ -203,6 +203,95 @@ mod tests {
             let lagging = updated(new, old);
             assert_eq!(limits(&lagging), (known.0 || answered.0, known.1 || answered.1), "an older record");
             assert_eq!(lagging.known.record.revision(), new);
+        }
+    }
+
+    const TTL: Duration = Duration::from_secs(60);
+    const AHEAD: Duration = Duration::from_secs(10);
+
+    /// So many seconds by the wall clock, and by the monotonic one.
+    fn at(wall: u64, monotonic: u64) -> Moment {
+        let monotonic = Monotonic::from_start(Duration::from_secs(monotonic));
+        Moment { wall: Timestamp::from_unix_seconds(wall), monotonic }
+    }
+
+    fn known(revision: u64) -> Arc<Known> {
+        let (id, owner, label) = (TokenId::generate().unwrap(), OwnerId::new("o").unwrap(), Label::new("l").unwrap());
+        let hash = SecretHash::parse("$sha256$v=1$AAAA").unwrap();
+        let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, Timestamp::from_unix_seconds(1));
+        Known::new(GateId::NONE, record.with_revision(Revision::new(revision)))
+    }
+
+    fn entry(revision: u64) -> Entry {
+        let trust = Some(Trust::since(at(100, 100), TTL, AHEAD));
+        Entry { known: known(revision), proofs: Proofs::default(), trust }
+    }
+
+    #[test]
+    fn trust_ends_where_either_clock_says_so() {
+        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        for (wall, monotonic, holds) in [
+            (100, 500, true),
+            (159, 559, true),
+            (160, 559, false),
+            (159, 560, false),
+            (161, 559, false),
+            (159, 561, false),
+            (160, 560, false),
+        ] {
+            assert_eq!(trust.holds(at(wall, monotonic)), holds, "{wall} {monotonic}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_due_so_long_before_its_end() {
+        let due = |ahead| Trust::since(at(100, 500), TTL, ahead).due;
+        assert_eq!(due(AHEAD), Some(at(0, 550).monotonic));
+        assert_eq!(due(TTL * 2), Some(at(0, 500).monotonic), "at once");
+        assert_eq!(due(Duration::ZERO), None, "never");
+    }
+
+    #[test]
+    fn an_excuse_lasts_for_five_seconds_and_no_longer_than_it_may() {
+        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        let excused = trust.excuse(at(165, 565), TTL).unwrap();
+        assert!(excused.holds(at(169, 569)));
+        assert!(!excused.holds(at(170, 569)) && !excused.holds(at(169, 570)));
+        assert_eq!(excused.due, Some(at(0, 567).monotonic), "asked again within the excuse");
+        let last = excused.excuse(at(218, 618), TTL).unwrap();
+        assert!(last.holds(at(219, 619)));
+        assert!(!last.holds(at(220, 619)) && !last.holds(at(219, 620)));
+        assert!(last.excuse(at(220, 619), TTL).is_none() && last.excuse(at(219, 620), TTL).is_none());
+    }
+
+    #[test]
+    fn a_due_record_is_told_of_once_and_again_when_it_is_excused() {
+        let mut entry = entry(1);
+        assert!(!entry.tells_due(at(149, 149)));
+        assert!(entry.tells_due(at(150, 150)));
+        assert!(!entry.tells_due(at(150, 150)) && !entry.tells_due(at(151, 151)));
+        assert!(entry.excuse(at(160, 160), TTL));
+        assert!(!entry.tells_due(at(161, 161)));
+        assert!(entry.tells_due(at(162, 162)));
+        assert!(!entry.excuse(at(220, 220), TTL), "it is over");
+    }
+
+    #[test]
+    fn what_is_distrusted_is_neither_fresh_nor_due_nor_excused() {
+        let mut entry = Entry { trust: None, ..entry(1) };
+        assert!(!entry.is_fresh(at(100, 100)) && !entry.tells_due(at(150, 150)));
+        assert!(!entry.excuse(at(100, 100), TTL));
+    }
+
+    #[test]
+    fn the_newer_revision_counts_and_of_equals_the_later() {
+        let old = entry(2);
+        let trust = Some(Trust::since(at(200, 200), TTL, AHEAD));
+        for (revision, replaces) in [(1, false), (2, true), (3, true)] {
+            let known = known(revision);
+            let updated = old.updated(&known, trust);
+            assert_eq!(Arc::ptr_eq(&updated.known, &known), replaces, "{revision}");
+            assert!(updated.is_fresh(at(259, 259)), "the answer is trusted, whatever it said");
         }
     }
 }

@@ -93,4 +93,15 @@ mod tests {
         generations.advance_all();
         assert!(marks.iter().all(|(key, mark)| !generations.is_current(*key, *mark)));
     }
+
+    #[test]
+    fn every_half_of_a_key_tells_it_from_others() {
+        let generations = Generations::new();
+        for shift in [0, 64, 118] {
+            let marks: Vec<_> = (0..1000).map(|at| at << shift).map(|key| (key, generations.mark(key))).collect();
+            generations.advance(7 << shift);
+            let outdated = marks.iter().filter(|(key, mark)| !generations.is_current(*key, *mark)).count();
+            assert!((1..10).contains(&outdated), "{outdated} of 1,000 that differ above bit {shift}");
+        }
+    }
 }

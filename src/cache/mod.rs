@@ -364,9 +364,13 @@ impl Cache {
 fn random_hasher() -> Result<RandomState, RandomError> {
     let mut seeds = [0_u8; 32];
     base62::random_bytes(&mut seeds)?;
-    let mut words = seeds.chunks_exact(8).map(|word| word.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte)));
+    let mut words = seeds.chunks_exact(8).map(word_of);
     let mut word = || words.next().unwrap_or_default();
     Ok(RandomState::with_seeds(word(), word(), word(), word()))
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 impl fmt::Debug for Cache {
@@ -374,3 +378,6 @@ impl fmt::Debug for Cache {
         f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
