@@ -43,6 +43,12 @@ impl TokenSecret {
     }
 }
 
+impl TokenSecret {
+    pub(crate) const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
 impl Drop for TokenSecret {
     fn drop(&mut self) {
         self.0.zeroize();
