@@ -289,7 +289,7 @@ mod tests {
             // One that is refused is counted as lost.
             drop(queue.take_in(allowed(1)));
             (0..10).for_each(|_| queue.take_in(anonymous()).unwrap());
-            (0..events_per_round).for_each(|_| drop(queue.step()));
+            (0..events_per_round).filter(|_| queue.step()).for_each(drop);
         }
         let meanwhile = sink.events().iter().filter(is_noise).map(|event| event.count).sum();
         queue.drain();
@@ -324,8 +324,12 @@ mod tests {
         assert!(queue.take_in(allowed(1)).is_err() && queue.take_in(desk(1)).is_err(), "all places are taken");
         queue.drain();
         let events = sink.events();
-        let noise: Vec<_> =
-            events.iter().filter(|event| !event.action.is_report()).enumerate().filter(|(_, it)| is_noise(it)).collect();
+        let noise: Vec<_> = events
+            .iter()
+            .filter(|event| !event.action.is_report())
+            .enumerate()
+            .filter(|(_, it)| is_noise(it))
+            .collect();
         let turns: Vec<_> = noise.iter().map(|(at, event)| (*at, event.count)).collect();
         assert_eq!(turns[..4], [(55, 1), (63, 1), (71, 1), (79, 1)], "49 wait after 51 turns");
         assert_eq!((turns.len(), turns[10]), (11, (110, 30)), "what found no place comes last, summed up");
