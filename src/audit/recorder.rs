@@ -130,7 +130,7 @@ mod tests {
         let text = logged(|| {
             for _ in 0..100 {
                 assert!(!recorder.record(Outcome::Allowed, || allowed(1)));
-                assert!((0..100).all(|_| recorder.record(Outcome::Refused, anonymous)));
+                assert!((0..1_000).all(|_| recorder.record(Outcome::Refused, anonymous)));
             }
         });
         assert_eq!(text.matches("an audit event was not recorded").count(), 7, "1, 2, 4, 8, 16, 32, 64");
