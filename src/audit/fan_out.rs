@@ -13,19 +13,25 @@ use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome};
 ///
 /// # Example
 /// ```
-/// use std::sync::Arc;
-/// use tower_token_auth::{AuditSink, FanOut, NoAudit, TracingSink};
+/// use tower_token_auth::{AuditHistory, AuditSink, FanOut, TracingSink};
 ///
-/// let sink = FanOut::new([Arc::new(TracingSink::new()) as Arc<dyn AuditSink>, Arc::new(NoAudit::new())]);
+/// let sink = FanOut::default().and(AuditHistory::new()).and(TracingSink::new());
 /// assert!(!sink.can_fail());
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct FanOut(Vec<Arc<dyn AuditSink>>);
 
 impl FanOut {
     /// All of these sinks.
     pub fn new(sinks: impl IntoIterator<Item = Arc<dyn AuditSink>>) -> Self {
         Self(sinks.into_iter().collect())
+    }
+
+    /// Also this sink, after the others.
+    #[must_use]
+    pub fn and(mut self, sink: impl AuditSink) -> Self {
+        self.0.push(Arc::new(sink));
+        self
     }
 }
 
