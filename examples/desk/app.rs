@@ -11,9 +11,8 @@ use axum::extract::ConnectInfo;
 use axum::routing::{MethodRouter, get};
 use tower_token_auth::test_util::ManualClock;
 use tower_token_auth::{
-    AuditHistory, AuditSink, AuthenticatedToken, CacheConfig, FanOut, IssuePolicy, JsonLinesSink, MemoryStore,
-    OwnerDirectory, OwnerId, QueuedSink, Sha256Hasher, SharedPolicy, StoreError, TokenAuthBuilder, TokenAuthLayer,
-    TokenIssuer, who_am_i,
+    AuditHistory, AuthenticatedToken, CacheConfig, FanOut, IssuePolicy, JsonLinesSink, MemoryStore, OwnerDirectory,
+    OwnerId, QueuedSink, Sha256Hasher, SharedPolicy, StoreError, TokenAuthLayer, TokenIssuer, Unflushed, who_am_i,
 };
 
 use super::Fallible;
@@ -34,25 +33,44 @@ impl App {
         let (staff, clock, history) = (Staff::default(), ManualClock::default(), AuditHistory::new());
         // For people, the recent past in memory; for the record, lines in a file, behind a queue.
         let lines = QueuedSink::new(JsonLinesSink::open(file)?)?;
-        let audit = Arc::new(FanOut::new([Arc::new(history.clone()) as Arc<dyn AuditSink>, Arc::new(lines)]));
+        let audit = FanOut::default().and(history.clone()).and(lines);
 
         let configured = || {
             TokenAuthLayer::builder(store.clone())
                 .policy_at_use(policy.clone())
                 .owners(staff.clone())
-                .audit(Arc::clone(&audit))
+                .audit(audit.clone())
                 .hasher(Sha256Hasher::new())
                 .clock(clock.clone())
+                .client_address(|head| head.extensions.get().map(|peer: &ConnectInfo<SocketAddr>| peer.0.ip()))
         };
-        let gate = with_address(configured()).token_headers().build()?;
-        // The desk tells its own gate of each change. This one is told by nobody, so it asks the store each time.
+        let gate = configured().token_headers().build()?;
+        // A desk tells its own gate of each change, and writes there when tokens were used. This gate has no desk: it
+        // asks the store each time, and has to be given one to write to.
         let trial = configured()
             .insecure_report_only_policy()
             .insecure_report_only_scope()
             .cache(CacheConfig::default().ttl(Duration::ZERO))
+            .upkeep(store.clone())
             .build()?;
         let desk = gate.issuer(store, policy);
         Ok(Self { gate, trial, desk, history, staff, clock })
+    }
+
+    /// What both gates do beside the requests, such as to write when tokens were last used.
+    pub(crate) fn background(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (gate, trial) = (self.gate.background(), self.trial.background());
+        async move {
+            tokio::join!(gate, trial);
+        }
+    }
+
+    /// Writes what waits: last uses to the store, events to the file. The gates go on judging.
+    pub(crate) async fn shutdown(&self) -> Result<(), Unflushed> {
+        for gate in [&self.gate, &self.trial] {
+            gate.handle().shutdown(Duration::from_secs(5)).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn router(&self) -> Router {
@@ -60,11 +78,6 @@ impl App {
         let trial = Router::new().route("/trial", issues());
         tracker.route_layer(self.gate.clone()).merge(trial.route_layer(self.trial.clone()))
     }
-}
-
-fn with_address(builder: TokenAuthBuilder) -> TokenAuthBuilder {
-    let peer = |peer: &ConnectInfo<SocketAddr>| peer.0.ip();
-    builder.client_address(move |head| head.extensions.get().map(peer))
 }
 
 fn issues() -> MethodRouter {

@@ -36,7 +36,11 @@ pub(crate) async fn own_token(tour: &mut Tour, people: &People) -> Fallible<()> 
     let refused = tour.call(Call::get("laptop").at("/whoami"), "401 revoked").await?;
     tour.table.step("  header token-scope", "none", header(&refused, TOKEN_SCOPE.as_str()));
 
-    let rows = told.as_object().into_iter().flatten().map(|(name, value)| [name.clone(), value.to_string()]);
+    let rows = told
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| [name.clone(), value.as_str().unwrap_or("null").to_owned()]);
     listing(["who_am_i", "with \"ci\""], &rows.collect::<Vec<_>>());
     Ok(())
 }

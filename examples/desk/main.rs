@@ -105,9 +105,13 @@ async fn walk(file: PathBuf) -> Fallible<ExitCode> {
     let (app, people) = (App::new(&file)?, People::new());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    println!("\nAn issue tracker's API on http://{address}, its desk, and people who use both.");
+    println!("\nAn issue tracker's API on http://{address}, the desk that issues its tokens, and people who use both.");
+    println!(
+        "Each line is a step: what was done, what had to come of it, and what did. Of a request that is the status"
+    );
+    println!("which its client got, and the audit trail's word for it, which the client is not told.");
 
-    let background = tokio::spawn(app.gate.background());
+    let background = tokio::spawn(app.background());
     let router = app.router().into_make_service_with_connect_info::<SocketAddr>();
     let server = tokio::spawn(axum::serve(listener, router).into_future());
     let mut tour = Tour::new(app, address)?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use tower_token_auth::{Action, ApplicationFilter, AuditEvent, HistoryFilter, Timestamp, TokenApplications};
@@ -23,7 +22,7 @@ pub(crate) fn applications(tour: &mut Tour) -> Fallible<()> {
     let mut tokens = page.tokens;
     tokens.sort_by(|a, b| a.label.cmp(&b.label));
     let of = |label: &str| tokens.iter().find(|token| token.label.as_str() == label);
-    tour.table.step("with \"dashboard\"", "dashboard/1.0, curl/8.9, grafana/12.0", names(of("dashboard")));
+    tour.table.step("with \"dashboard\"", "dashboard/1.0, curl/8.9, grafana/9", names(of("dashboard")));
     tour.table.step("with \"nightly export\"", "export/1.0, export/2.0", names(of("nightly export")));
     let unproved = of("nightly export").map_or(0, |token| token.unproved);
     tour.table.step("  refused attempts with its id", "4", unproved.to_string());
@@ -98,10 +97,10 @@ fn event(event: &AuditEvent<'_>) -> [String; 6] {
     let by = event.actor().map(ToString::to_string).or_else(|| event.user_agent().map(str::to_owned));
     [
         minute(event.at()),
-        event.action().as_str().to_owned(),
+        event.action().to_string(),
         event.outcome().to_string(),
-        event.reason().map_or("", |reason| reason.as_str()).to_owned(),
-        event.secret_slot().map_or("", |slot| slot.as_str()).to_owned(),
+        event.reason().map_or(String::new(), |reason| reason.to_string()),
+        event.secret_slot().map_or(String::new(), |slot| slot.to_string()),
         by.unwrap_or_default(),
     ]
 }
@@ -115,7 +114,7 @@ pub(crate) async fn json_lines(tour: &mut Tour, file: &Path) -> Fallible<()> {
         "The record",
         &["The same events in a file, one JSON object a line, written behind a queue so that no request waits for a disk."],
     );
-    let flushed = tour.app.gate.handle().shutdown(Duration::from_secs(5)).await;
+    let flushed = tour.app.shutdown().await;
     tour.did("what waits in the queue", "is written", "is written", &flushed)?;
     let written = std::fs::read_to_string(file)?;
     let lines = written.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use reqwest::header::USER_AGENT;
 use reqwest::{Client, Method, Response};
 use tower_token_auth::{
-    AuditEvent, AuditHistory, HistoryFilter, IssueRefusal, IssuedToken, NewToken, PlaintextToken, Scope, TokenId,
-    TokenIssuer,
+    AuditEvent, AuditHistory, HistoryFilter, IssueRefusal, IssuedToken, NewToken, Outcome, PlaintextToken, Scope,
+    TokenId, TokenIssuer,
 };
 
 use super::app::App;
@@ -143,10 +143,12 @@ impl Tour {
     pub(crate) async fn call(&mut self, call: Call, expected: impl Into<Answer>) -> Fallible<Response> {
         let response = self.send(&call).await?;
         let event = newest(&self.app.history)?;
-        let decided = event.reason().map_or(event.outcome().as_str(), |reason| reason.as_str());
-        let would = if event.outcome().as_str() == "would_forbid" { "would_forbid: " } else { "" };
-        let happened = format!("{} {would}{decided}", response.status().as_u16());
-        self.table.step(call.step(), expected, happened);
+        let audited = match (event.outcome(), event.reason()) {
+            (Outcome::Refused, Some(reason)) => reason.to_string(),
+            (outcome, Some(reason)) => format!("{outcome}: {reason}"),
+            (outcome, None) => outcome.to_string(),
+        };
+        self.table.step(call.step(), expected, format!("{} {audited}", response.status().as_u16()));
         Ok(response)
     }
 
