@@ -23,9 +23,9 @@ pub(crate) async fn reports(tour: &mut Tour, people: &People) -> Fallible<()> {
 
     let (desk, sam, carol) = (tour.desk.clone(), &people.sam.actor, &people.carol.actor);
     let soon = pages(async |cursor| desk.expiring(sam, 30 * DAY, cursor).await).await?;
-    tour.table.step("sam: what expires within 30 days?", "ci, quarterly report", labels(&soon));
+    tour.table.step("sam: what expires within 30 days?", "ci, nightly export, quarterly report", labels(&soon));
     let own = pages(async |cursor| desk.expiring(carol, 30 * DAY, cursor).await).await?;
-    tour.table.step("carol: the same, of her own", "ci", labels(&own));
+    tour.table.step("carol: the same, of her own", "ci, nightly export", labels(&own));
     let unused = pages(async |cursor| desk.unused(sam, 45 * DAY, cursor).await).await?;
     tour.table.step("sam: what was not used for 45 days?", "5 tokens", format!("{} tokens", unused.len()));
     let never = unused.into_iter().filter(|token| token.last_used.is_none()).collect::<Vec<_>>();

@@ -67,8 +67,8 @@ pub(crate) fn history(tour: &mut Tour) -> Fallible<()> {
 
     let changes = all(tour, &HistoryFilter::all().action(Action::ChangePolicy))?;
     println!();
-    tour.table.step("all changes of the policy, refused ones too", "9 events", format!("{} events", changes.len()));
-    let limits = changes.iter().filter_map(|event| event.after()).find(|after| after.contains("90d"));
+    tour.table.step("all changes of the policy, refused ones too", "11 events", format!("{} events", changes.len()));
+    let limits = changes.iter().filter_map(|event| event.after()).find(|after| after.contains("365d"));
     let rows = limits.into_iter().flat_map(str::split_whitespace).filter_map(|rule| rule.split_once('='));
     let rows = rows.map(|(rule, set)| [rule, set].map(str::to_owned));
     listing(["the policy with limits", "as the trail has it"], &rows.collect::<Vec<_>>());

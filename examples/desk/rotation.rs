@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tower_token_auth::{HistoryFilter, IssuedToken, ManageError, Scope, SecretSlot};
+use tower_token_auth::test_util::ManualClock;
+use tower_token_auth::{HistoryFilter, IssuePolicy, IssueRefusal, IssuedToken, ManageError, Scope, SecretSlot};
 
+use super::issuing::change;
+use super::table::refused;
 use super::tour::{Call, Tour, Wish};
 use super::{DAY, Fallible, People, Person};
 
@@ -51,20 +54,31 @@ pub(crate) async fn with_overlap(tour: &mut Tour, people: &People) -> Fallible<(
 pub(crate) async fn after_a_leak(tour: &mut Tour, people: &People) -> Fallible<()> {
     tour.table.chapter(
         "Rotation after a leak",
-        &["An overlap of zero ends every older secret at once, also in the middle of another rotation."],
+        &[
+            "An overlap of zero ends every older secret at once, also in the middle of another rotation. Whoever rotates",
+            "has to be allowed to issue such a token today: one that lives too long by now has to end earlier first.",
+        ],
     );
-    let carol = &people.carol;
+    let People { carol, root, .. } = people;
     let next = rotate(tour, carol, DAY).await;
     tour.did("carol rotates \"nightly export\" by a day", "rotated", "rotated", &next)?;
     tour.keep(NEWER, next?);
     tour.call(Call::get(NEW).by("export/2.0"), "200 allowed").await?;
     tour.call(Call::get(NEWER).by("export/2.0"), "200 allowed").await?;
+    let limit = IssuePolicy::default().max_lifetime(Some(90 * DAY));
+    change(tour, root, "90 days at most", limit, None).await?;
+    let late = rotate(tour, carol, Duration::ZERO).await;
+    let refusal = refused(IssueRefusal::LifetimeTooLong { max: 90 * DAY });
+    tour.did("carol rotates it without an overlap", refusal, "rotated", &late)?;
+    let ended = tour.desk.expire_at(&carol.actor, &tour.id(OLD)?, ManualClock::START + 90 * DAY).await;
+    tour.did("carol lets it end on day 90", "moved", "moved", &ended)?;
     let clean = rotate(tour, carol, Duration::ZERO).await;
     tour.did("carol rotates it without an overlap", "rotated", "rotated", &clean)?;
     tour.keep(CLEAN, clean?);
     tour.call(Call::get(NEW).by("a thief"), "401 mismatch").await?;
     tour.call(Call::get(NEWER).by("a thief"), "401 mismatch").await?;
-    tour.call(Call::get(CLEAN).by("export/2.0"), "200 allowed").await.map(drop)
+    tour.call(Call::get(CLEAN).by("export/2.0"), "200 allowed").await?;
+    change(tour, root, "no limits", IssuePolicy::default(), None).await
 }
 
 async fn rotate(tour: &Tour, who: &Person, overlap: Duration) -> Result<IssuedToken, ManageError> {
