@@ -14,13 +14,12 @@ use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch
 ///
 /// # Example
 /// ```
-/// use std::sync::Arc;
-/// use tower_token_auth::{AuditSink, FanOut, NoAudit, TracingSink};
+/// use tower_token_auth::{AuditHistory, AuditSink, FanOut, TracingSink};
 ///
-/// let sink = FanOut::new([Arc::new(TracingSink::new()) as Arc<dyn AuditSink>, Arc::new(NoAudit::new())]);
+/// let sink = FanOut::default().and(AuditHistory::new()).and(TracingSink::new());
 /// assert!(!sink.can_fail());
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct FanOut {
     sinks: Vec<Arc<dyn AuditSink>>,
     /// Decisions that sinks without a tally did not take.
@@ -41,6 +40,13 @@ impl FanOut {
             self.lost.fetch_add(event.decisions(), Ordering::Relaxed);
         }
         recorded
+    }
+
+    /// Also this sink, after the others.
+    #[must_use]
+    pub fn and(mut self, sink: impl AuditSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
     }
 }
 
