@@ -51,7 +51,10 @@ impl Wish {
 
     fn new_token(self, who: &Person) -> NewToken {
         let new = NewToken::new(self.owner.unwrap_or(who.name), self.label, self.scope);
-        self.days.map_or_else(|| new.clone(), |days| new.clone().expires_in(days * DAY))
+        match self.days {
+            Some(days) => new.expires_in(days * DAY),
+            None => new,
+        }
     }
 
     fn step(self, who: &Person) -> String {
@@ -169,8 +172,9 @@ impl Tour {
 
     /// Whether a text tells any of the secrets that were handed out.
     pub(crate) fn betrays(&self, text: &str) -> bool {
-        // `<prefix>_<id>_<secret and checksum>`
-        self.tokens.values().filter_map(|token| token.expose().rsplit('_').next()).any(|secret| text.contains(secret))
+        // `<prefix>_<id>_<secret><checksum>`, of which the secret is 32 characters.
+        let secret = |token: &PlaintextToken| token.expose().rsplit('_').next()?.get(..32).map(str::to_owned);
+        self.tokens.values().filter_map(secret).any(|secret| text.contains(&secret))
     }
 
     pub(crate) fn passes(&self, time: Duration) {
