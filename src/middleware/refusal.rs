@@ -154,3 +154,29 @@ impl Row {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::UnavailableCause;
+
+    #[test]
+    fn every_reason_has_its_row_and_what_is_wrong_with_a_token_is_one() {
+        for (reason, kind) in [
+            (Reason::Missing, RefusalKind::Missing),
+            (Reason::Malformed, RefusalKind::Malformed),
+            (Reason::Forbidden, RefusalKind::InsufficientScope),
+            (Reason::Unavailable(UnavailableCause::StoreFailed), RefusalKind::Unavailable),
+            (Reason::Unavailable(UnavailableCause::HashingBusy), RefusalKind::Unavailable),
+            (Reason::BadFormat, RefusalKind::InvalidToken),
+            (Reason::Unknown, RefusalKind::InvalidToken),
+            (Reason::Expired, RefusalKind::InvalidToken),
+            (Reason::Revoked, RefusalKind::InvalidToken),
+            (Reason::Paused, RefusalKind::InvalidToken),
+            (Reason::OwnerBarred, RefusalKind::InvalidToken),
+            (Reason::Mismatch, RefusalKind::InvalidToken),
+        ] {
+            assert_eq!(Refusal::new(Row::of(reason)).kind(), kind, "{}", reason.as_str());
+        }
+    }
+}
