@@ -5,6 +5,7 @@
 //!
 //! # What it guarantees
 //! * One chore at a time: re-hashing never takes more than one worker from those who wait for a verification.
+//! * A secret is hashed anew once in a process: where another prefers another hash, both have their turn, and no more.
 //! * What is written is for the secret that was shown. Where it is none of the token's any more, or where the record
 //!   changes meanwhile, the chore is given up.
 //! * The other secret stays as it is. The new hash is proved from the first: its holder is not hashed again here, unless
@@ -70,7 +71,10 @@ impl Chore {
         let written = upkeep.update(&record, renewed.change).await?;
         let cache = Arc::clone(&core.upgrade()?.cache);
         match &self.claim {
-            Some(claim) => cache.learn_proved(written, claim, &hash),
+            Some(claim) => {
+                upkeep.note_renewed(claim);
+                cache.learn_proved(written, claim, &hash);
+            }
             None => cache.learn(written),
         }
         Some(done)

@@ -21,9 +21,11 @@ use futures_util::future::{Either, pending, select};
 use super::Authenticator;
 use super::attendance::Attendance;
 use super::chores::{Chore, Done};
+use super::renewals::Renewals;
 use super::stats::UpkeepStats;
 use super::uses::{Tally, Uses};
 use crate::access::Access;
+use crate::cache::Claim;
 use crate::clock::{Clock, Timestamp};
 use crate::decision::{AuthenticatedToken, StoreError};
 use crate::id::TokenId;
@@ -49,6 +51,7 @@ pub(super) struct Upkeep {
     turn: Semaphore,
     sender: Sender<Chore>,
     chores: Receiver<Chore>,
+    renewals: Renewals,
     counts: Counts,
 }
 
@@ -66,7 +69,7 @@ pub(super) struct Terms {
     pub(super) timeout: Duration,
     /// How often last uses are written; zero for never, and then none is noted.
     pub(super) every: Duration,
-    /// Of how many tokens the last use is kept.
+    /// Of how many tokens the last use is kept, and that they were hashed anew.
     pub(super) capacity: usize,
 }
 
@@ -100,6 +103,7 @@ impl Upkeep {
             turn: Semaphore::new(1),
             sender,
             chores,
+            renewals: Renewals::new(terms.capacity),
             counts: Counts::default(),
         }
     }
@@ -133,7 +137,16 @@ impl Upkeep {
     /// Where a verifier leaves what is to be hashed anew.
     pub(super) fn rehashing(self: &Arc<Self>) -> OnOutdated {
         let upkeep = Arc::clone(self);
-        Arc::new(move |claim, hash| upkeep.give(Chore::rehash(claim, hash)))
+        Arc::new(move |claim, hash| {
+            if !upkeep.renewals.knows(claim) {
+                upkeep.give(Chore::rehash(claim, hash));
+            }
+        })
+    }
+
+    /// A secret was hashed anew, and is not to be again.
+    pub(super) fn note_renewed(&self, claim: &Claim) {
+        self.renewals.note(claim);
     }
 
     pub(super) async fn next(&self) -> Option<Chore> {
