@@ -125,12 +125,26 @@ impl Upkeep {
 
     /// Gives the background something to do, where it runs and has a place to write to.
     pub(super) fn give(&self, chore: Chore) {
-        if self.registry.get().is_none() || !self.attendance.is_running() {
-            return;
+        if self.registry.get().is_some() && self.attendance.is_running() {
+            self.queue(chore);
         }
+    }
+
+    fn queue(&self, chore: Chore) {
         // A full queue is no reason to wait, and the secret is not to wait elsewhere.
         if let Err(refused) = self.sender.try_send(chore) {
             self.tell(refused.into_inner().rehashes(), None);
+        }
+        // The last background may have ended since it was asked for.
+        self.forget_the_unattended();
+    }
+
+    /// Gives up what waits, where nobody comes for it. Whoever queues a chore looks afterwards whether a background runs,
+    /// and one that ends has left before it looks for chores: one of them sees the other.
+    fn forget_the_unattended(&self) {
+        while !self.attendance.is_running() {
+            let Ok(chore) = self.chores.try_recv() else { return };
+            self.tell(chore.rehashes(), None);
         }
     }
 
@@ -139,7 +153,7 @@ impl Upkeep {
         let upkeep = Arc::clone(self);
         Arc::new(move |claim, hash| {
             if !upkeep.renewals.knows(claim) {
-                upkeep.give(Chore::rehash(claim, hash));
+                upkeep.give(Chore::rehash(claim, hash, upkeep.clock.monotonic()));
             }
         })
     }
@@ -149,8 +163,15 @@ impl Upkeep {
         self.renewals.note(claim);
     }
 
+    /// The next chore that is not given up.
     pub(super) async fn next(&self) -> Option<Chore> {
-        self.chores.recv().await.ok()
+        loop {
+            let chore = self.chores.recv().await.ok()?;
+            if !chore.is_overdue(self.clock.monotonic()) {
+                return Some(chore);
+            }
+            self.tell(chore.rehashes(), None);
+        }
     }
 
     /// Counts what became of a chore.
@@ -260,8 +281,7 @@ impl Attending {
 impl Drop for Attending {
     fn drop(&mut self) {
         self.0.attendance.leave();
-        // Nobody comes for the secrets that wait.
-        while !self.0.attendance.is_running() && self.0.chores.try_recv().is_ok() {}
+        self.0.forget_the_unattended();
     }
 }
 
@@ -281,8 +301,9 @@ mod tests {
             capacity: 1,
         };
         let upkeep = Arc::new(Upkeep::new(terms, Arc::new(SystemClock::new()), Arc::default()));
+        let chore = || Chore::succeed(TokenId::generate().unwrap(), SecretHash::parse("$a$b").unwrap());
         let give = || {
-            upkeep.give(Chore::succeed(TokenId::generate().unwrap(), SecretHash::parse("$a$b").unwrap()));
+            upkeep.give(chore());
             upkeep.chores.len()
         };
         assert_eq!(give(), 0, "nobody is there");
@@ -292,5 +313,7 @@ mod tests {
         assert_eq!(give(), 2);
         drop(two);
         assert_eq!(upkeep.chores.len(), 0);
+        upkeep.queue(chore());
+        assert_eq!(upkeep.chores.len(), 0, "who asked before it ended, and came after");
     }
 }

@@ -383,6 +383,30 @@ async fn what_finds_no_place_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_secret_does_not_wait_for_long() {
+    for (waited, done) in [(Duration::from_millis(9_999), 2), (Duration::from_secs(10), 1)] {
+        let yard = yard(argon2(8));
+        let tokens = [
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+        ];
+        let _background = with_background(&yard.bench).await;
+        yard.ledger.be(Mood::Hangs);
+        for token in &tokens[..2] {
+            assert_eq!(yard.bench.status(token).await, 200);
+            settle().await;
+        }
+        yard.ledger.be(Mood::Works);
+        yard.bench.clock.advance(waited);
+        yard.over(2).await;
+        assert_eq!(yard.bench.status(&tokens[2]).await, 200);
+        yard.over(3).await;
+        yard.assert_rehashes(done, 3 - done);
+    }
+}
+
+#[tokio::test]
 async fn without_a_background_or_a_registry_nothing_waits() {
     let yard = yard(argon2(8));
     let token = yard.token(&Sha256Hasher::new(), |record| record).await;
