@@ -28,7 +28,8 @@ impl Attendance {
     pub(super) fn miss(&self) {
         if !self.is_running() && !self.missed.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "no token is looked up ahead of its TTL, and no last use is written: add `tokio::spawn(layer.background())`"
+                "no token is looked up ahead of its TTL, no last use is written, no outdated hash is made anew and no \
+                 rotation learns that its new secret is in use: add `tokio::spawn(layer.background())`"
             );
         }
     }
