@@ -5,6 +5,8 @@
 //!
 //! # What it guarantees
 //! * One chore at a time: re-hashing never takes more than one worker from those who wait for a verification.
+//! * A secret is hashed anew once in a process: where another prefers another hash, both have their turn, and no more.
+//! * No secret waits for long: a chore whose turn does not come is given up.
 //! * What is written is for the secret that was shown. Where it is none of the token's any more, or where the record
 //!   changes meanwhile, the chore is given up.
 //! * The other secret stays as it is. The new hash is proved from the first: its holder is not hashed again here, unless
@@ -12,16 +14,21 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use super::Core;
 use super::upkeep::Upkeep;
 use crate::cache::Claim;
+use crate::clock::Monotonic;
 use crate::id::TokenId;
 use crate::secret::SecretHash;
 use crate::store::Change;
 use crate::token::{RetiringSecret, SecretSlot, TokenRecord};
+
+/// How long a secret waits to be hashed anew, while the registry takes its time with others.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A secret that was shown.
 pub(super) struct Chore {
@@ -29,6 +36,8 @@ pub(super) struct Chore {
     shown: SecretHash,
     /// The secret itself, where it is to be hashed anew.
     claim: Option<Arc<Claim>>,
+    /// Until when the secret may wait for that.
+    until: Option<Monotonic>,
 }
 
 /// What a chore has written.
@@ -38,18 +47,23 @@ pub(super) struct Done {
 }
 
 impl Chore {
-    /// The hash `shown` was proved, and is not as it would be made today.
-    pub(super) fn rehash(claim: &Arc<Claim>, shown: &SecretHash) -> Self {
-        Self { id: claim.id, shown: shown.clone(), claim: Some(Arc::clone(claim)) }
+    /// The hash `shown` was proved at `now`, and is not as it would be made today.
+    pub(super) fn rehash(claim: &Arc<Claim>, shown: &SecretHash, now: Monotonic) -> Self {
+        Self { id: claim.id, shown: shown.clone(), claim: Some(Arc::clone(claim)), until: Some(now + LONGEST_WAIT) }
     }
 
     /// The new secret of a rotation is in use.
     pub(super) const fn succeed(id: TokenId, shown: SecretHash) -> Self {
-        Self { id, shown, claim: None }
+        Self { id, shown, claim: None, until: None }
     }
 
     pub(super) const fn rehashes(&self) -> bool {
         self.claim.is_some()
+    }
+
+    /// Whether its secret has waited long enough.
+    pub(super) fn is_overdue(&self, now: Monotonic) -> bool {
+        self.until.is_some_and(|until| until <= now)
     }
 
     async fn carry_out(&self, core: &Weak<Core>, upkeep: &Upkeep) -> Option<Done> {
@@ -70,7 +84,10 @@ impl Chore {
         let written = upkeep.update(&record, renewed.change).await?;
         let cache = Arc::clone(&core.upgrade()?.cache);
         match &self.claim {
-            Some(claim) => cache.learn_proved(written, claim, &hash),
+            Some(claim) => {
+                upkeep.note_renewed(claim);
+                cache.learn_proved(written, claim, &hash);
+            }
             None => cache.learn(written),
         }
         Some(done)

@@ -27,6 +27,7 @@ mod life;
 mod models;
 #[cfg(feature = "metrics")]
 mod publish;
+mod renewals;
 mod stats;
 mod upkeep;
 mod uses;

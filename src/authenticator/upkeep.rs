@@ -21,9 +21,11 @@ use futures_util::future::{Either, pending, select};
 use super::Authenticator;
 use super::attendance::Attendance;
 use super::chores::{Chore, Done};
+use super::renewals::Renewals;
 use super::stats::UpkeepStats;
 use super::uses::{Tally, Uses};
 use crate::access::Access;
+use crate::cache::Claim;
 use crate::clock::{Clock, Timestamp};
 use crate::decision::{AuthenticatedToken, StoreError};
 use crate::id::TokenId;
@@ -49,6 +51,7 @@ pub(super) struct Upkeep {
     turn: Semaphore,
     sender: Sender<Chore>,
     chores: Receiver<Chore>,
+    renewals: Renewals,
     counts: Counts,
 }
 
@@ -66,7 +69,7 @@ pub(super) struct Terms {
     pub(super) timeout: Duration,
     /// How often last uses are written; zero for never, and then none is noted.
     pub(super) every: Duration,
-    /// Of how many tokens the last use is kept.
+    /// Of how many tokens the last use is kept, and that they were hashed anew.
     pub(super) capacity: usize,
 }
 
@@ -100,6 +103,7 @@ impl Upkeep {
             turn: Semaphore::new(1),
             sender,
             chores,
+            renewals: Renewals::new(terms.capacity),
             counts: Counts::default(),
         }
     }
@@ -121,23 +125,53 @@ impl Upkeep {
 
     /// Gives the background something to do, where it runs and has a place to write to.
     pub(super) fn give(&self, chore: Chore) {
-        if self.registry.get().is_none() || !self.attendance.is_running() {
-            return;
+        if self.registry.get().is_some() && self.attendance.is_running() {
+            self.queue(chore);
         }
+    }
+
+    fn queue(&self, chore: Chore) {
         // A full queue is no reason to wait, and the secret is not to wait elsewhere.
         if let Err(refused) = self.sender.try_send(chore) {
             self.tell(refused.into_inner().rehashes(), None);
+        }
+        // The last background may have ended since it was asked for.
+        self.forget_the_unattended();
+    }
+
+    /// Gives up what waits, where nobody comes for it. Whoever queues a chore looks afterwards whether a background runs,
+    /// and one that ends has left before it looks for chores: one of them sees the other.
+    fn forget_the_unattended(&self) {
+        while !self.attendance.is_running() {
+            let Ok(chore) = self.chores.try_recv() else { return };
+            self.tell(chore.rehashes(), None);
         }
     }
 
     /// Where a verifier leaves what is to be hashed anew.
     pub(super) fn rehashing(self: &Arc<Self>) -> OnOutdated {
         let upkeep = Arc::clone(self);
-        Arc::new(move |claim, hash| upkeep.give(Chore::rehash(claim, hash)))
+        Arc::new(move |claim, hash| {
+            if !upkeep.renewals.knows(claim) {
+                upkeep.give(Chore::rehash(claim, hash, upkeep.clock.monotonic()));
+            }
+        })
     }
 
+    /// A secret was hashed anew, and is not to be again.
+    pub(super) fn note_renewed(&self, claim: &Claim) {
+        self.renewals.note(claim);
+    }
+
+    /// The next chore that is not given up.
     pub(super) async fn next(&self) -> Option<Chore> {
-        self.chores.recv().await.ok()
+        loop {
+            let chore = self.chores.recv().await.ok()?;
+            if !chore.is_overdue(self.clock.monotonic()) {
+                return Some(chore);
+            }
+            self.tell(chore.rehashes(), None);
+        }
     }
 
     /// Counts what became of a chore.
@@ -247,8 +281,7 @@ impl Attending {
 impl Drop for Attending {
     fn drop(&mut self) {
         self.0.attendance.leave();
-        // Nobody comes for the secrets that wait.
-        while !self.0.attendance.is_running() && self.0.chores.try_recv().is_ok() {}
+        self.0.forget_the_unattended();
     }
 }
 
@@ -268,8 +301,9 @@ mod tests {
             capacity: 1,
         };
         let upkeep = Arc::new(Upkeep::new(terms, Arc::new(SystemClock::new()), Arc::default()));
+        let chore = || Chore::succeed(TokenId::generate().unwrap(), SecretHash::parse("$a$b").unwrap());
         let give = || {
-            upkeep.give(Chore::succeed(TokenId::generate().unwrap(), SecretHash::parse("$a$b").unwrap()));
+            upkeep.give(chore());
             upkeep.chores.len()
         };
         assert_eq!(give(), 0, "nobody is there");
@@ -279,5 +313,7 @@ mod tests {
         assert_eq!(give(), 2);
         drop(two);
         assert_eq!(upkeep.chores.len(), 0);
+        upkeep.queue(chore());
+        assert_eq!(upkeep.chores.len(), 0, "who asked before it ended, and came after");
     }
 }

@@ -1,11 +1,13 @@
 //! A handler that tells clients of their own token.
 
+use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::decision::AuthenticatedToken;
+use crate::middleware::unauthenticated;
 use crate::token::SecretSlot;
 
 /// An axum handler that tells a client of the token it has presented: a JSON object, never cached.
@@ -19,7 +21,9 @@ use crate::token::SecretSlot;
 /// | `expires_at` | when the token stops to work, in UTC as RFC 3339 writes it, or `null` for never | |
 /// | `works_until` | when the presented secret stops to work | only where a rotation has replaced it |
 ///
-/// Without a layer before it, it answers as the extractor does: [`MissingLayer`](crate::MissingLayer), 500.
+/// A request that its layer let pass without a token ([`OnMissing::Pass`](crate::OnMissing),
+/// [`OnForeign::Pass`](crate::OnForeign)) is answered 401, with the challenge `Bearer`. Without a layer before it, it
+/// answers as the extractor does: [`MissingLayer`](crate::MissingLayer), 500.
 ///
 /// # Example
 /// ```
@@ -29,7 +33,8 @@ use crate::token::SecretSlot;
 /// let auth = TokenAuthLayer::new(MemoryStore::new());
 /// let app: Router = Router::new().route("/whoami", get(who_am_i)).route_layer(auth);
 /// ```
-pub async fn who_am_i(token: AuthenticatedToken) -> Response {
+pub async fn who_am_i(token: Option<AuthenticatedToken>) -> Response {
+    let Some(token) = token else { return unauthenticated().map(Body::from) };
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     (headers, describe(&token).to_string()).into_response()
 }

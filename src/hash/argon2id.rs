@@ -93,7 +93,11 @@ impl Argon2Hasher {
         Self { cost: Argon2Cost::default(), max_memory_kib: 64 * 1024, peppers: Vec::new(), peppered: false }
     }
 
-    /// Sets what new hashes cost. Stored hashes keep the cost they were made with.
+    /// Sets what new hashes cost. A stored hash keeps the cost it was made with, unless that is lower (memory times
+    /// passes): then it is hashed anew when its secret is next proved.
+    ///
+    /// Processes that serve the same tokens must all obey the new cost before one of them prefers it: the guide
+    /// [*Rotating a token*](crate::docs::rotating_a_token) has the two steps.
     ///
     /// # Errors
     /// [`HashError::Failed`] when argon2 has no such parameters, [`HashError::TooCostly`] when they are above the cap
@@ -113,6 +117,10 @@ impl Argon2Hasher {
     /// Sets the pepper for new hashes: a key that is kept apart from the store, so that a stolen table alone cannot
     /// be attacked. `id` goes into each hash and may be public; 1 to 8 bytes.
     ///
+    /// Processes that serve the same tokens must all [accept](Self::accepting_pepper) a new pepper before one of them
+    /// prefers it: to the others its hashes cannot be verified, and their tokens are answered 503. The guide
+    /// [*Rotating a token*](crate::docs::rotating_a_token) has the two steps.
+    ///
     /// # Errors
     /// [`HashError::Failed`] when the id or the key is empty or too long.
     pub fn with_pepper(mut self, id: &str, key: &[u8]) -> Result<Self, HashError> {
@@ -120,7 +128,7 @@ impl Argon2Hasher {
         Ok(Self { peppered: true, ..self })
     }
 
-    /// Adds a pepper that is still accepted in stored hashes.
+    /// Adds a pepper that is accepted in stored hashes: an old one, or the next one before it is used.
     ///
     /// # Errors
     /// As for [`with_pepper`](Self::with_pepper).
@@ -233,10 +241,11 @@ impl SecretHasher for Argon2Hasher {
 
     fn is_current(&self, hash: &SecretHash) -> bool {
         let (Ok(stored), Ok(today)) = (Stored::parse(hash), self.new_params()) else { return false };
-        let cost = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+        // Equal or higher, in one number: of two processes that disagree, one is content with the other's hashes.
+        let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
         stored.algorithm == Algorithm::Argon2id
             && stored.version == Version::V0x13
-            && cost(&stored.params) == cost(&today)
+            && work(&stored.params) >= work(&today)
             && stored.params.keyid() == today.keyid()
     }
 }
@@ -349,6 +358,24 @@ mod tests {
         assert!(matches!(cheap().verify(&secret, &stored, scratch), Err(HashError::UnknownPepper)));
         let impostor = cheap().with_pepper("k1", b"another").unwrap();
         assert!(!impostor.verify(&secret, &stored, scratch).unwrap());
+    }
+
+    #[test]
+    fn only_a_lower_cost_is_outdated() {
+        let (secret, scratch) = (TokenSecret::generate().unwrap(), &mut Scratch::new());
+        let hasher = |(memory, passes)| Argon2Hasher::new().with_cost(Argon2Cost::new(memory, passes, 1)).unwrap();
+        for (stored, today, current) in [
+            ((8, 1), (16, 1), false),
+            ((16, 1), (8, 1), true),
+            ((8, 1), (8, 2), false),
+            ((8, 2), (8, 1), true),
+            ((8, 3), (32, 1), false),
+            ((32, 1), (8, 3), true),
+            ((8, 1), (8, 1), true),
+        ] {
+            let hash = hasher(stored).hash(&secret, scratch).unwrap();
+            assert_eq!(hasher(today).is_current(&hash), current, "{stored:?} where today's is {today:?}");
+        }
     }
 
     #[test]

@@ -45,7 +45,9 @@ pub trait SecretHasher: Send + Sync + 'static {
     /// [`HashError`] when the stored hash is malformed, too costly, or asks for a pepper that is not configured.
     fn verify(&self, secret: &TokenSecret, hash: &SecretHash, scratch: &mut Scratch) -> Result<bool, HashError>;
 
-    /// Whether a hash was made as this hasher would make it today; `false` asks for a re-hash.
+    /// Whether a hash is as good as this hasher would make it today; `false` asks for a re-hash. Of two processes that are
+    /// configured differently no more than one should say so of the other's hashes: each would undo what the other did,
+    /// once for each secret.
     fn is_current(&self, hash: &SecretHash) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Everything that can be set.
+//! What can be set, apart from the judgement: that is in `judging`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -268,7 +268,7 @@ impl TokenAuthBuilder {
         let mut hashers = vec![Arc::clone(&self.hasher)];
         hashers.extend(self.also_accepted);
         let authenticator = Authenticator::new(Setup {
-            store: self.judging.beside(self.store),
+            store: self.judging.beside(self.store, &self.clock),
             cache: self.cache,
             lookup: self.lookup,
             verification: self.verification,

@@ -6,6 +6,7 @@ use super::builder::TokenAuthBuilder;
 use super::narrowing::Narrowing;
 use super::permit::ReportOnly;
 use crate::access::Access;
+use crate::clock::Clock;
 use crate::config::BuildError;
 use crate::issue::{ErasedPolicy, PolicyProvider};
 use crate::request::RequestHead;
@@ -29,12 +30,12 @@ impl Judging {
     }
 
     /// The store, and what is asked beside it: the directory first, for no policy matters of a barred owner.
-    pub(super) fn beside(&self, mut store: Arc<dyn ErasedStore>) -> Arc<dyn ErasedStore> {
+    pub(super) fn beside(&self, mut store: Arc<dyn ErasedStore>, clock: &Arc<dyn Clock>) -> Arc<dyn ErasedStore> {
         if let Some(owners) = &self.owners {
             store = Arc::new(Vetted::new(store, Arc::clone(owners)));
         }
         if let Some(policy) = &self.policy {
-            store = Arc::new(Narrowing::new(store, Arc::clone(policy)));
+            store = Arc::new(Narrowing::new(store, Arc::clone(policy), Arc::clone(clock)));
         }
         store
     }
@@ -73,7 +74,8 @@ impl TokenAuthBuilder {
     /// remembered with the record: a change of the policy holds no later than
     /// [`CacheConfig::ttl`](crate::CacheConfig::ttl), and for the very next request after
     /// [`AuthHandle::invalidate_all`](crate::AuthHandle::invalidate_all), which the gate's desk calls in
-    /// [`change_policy`](crate::TokenIssuer::change_policy). A provider that fails is a 503 that nobody remembers.
+    /// [`change_policy`](crate::TokenIssuer::change_policy). A provider that fails is, for
+    /// a token that works, a 503 that nobody remembers.
     ///
     /// # Example
     /// ```

@@ -37,5 +37,7 @@ pub use future::ResponseFuture;
 pub(crate) use gate::Passed;
 pub use layer::TokenAuthLayer;
 pub use refusal::{Refusal, RefusalKind};
+#[cfg(feature = "axum")]
+pub(crate) use render::unauthenticated;
 pub use service::TokenAuth;
 pub use stamp::{TOKEN_EXPIRES_AT, TOKEN_SCOPE};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::clock::Clock;
 use crate::id::TokenId;
 use crate::issue::ErasedPolicy;
 use crate::scope::Scope;
@@ -14,11 +15,23 @@ use crate::token::{TokenRecord, TokenState};
 pub(super) struct Narrowing {
     store: Arc<dyn ErasedStore>,
     policy: Arc<dyn ErasedPolicy>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Narrowing {
-    pub(super) fn new(store: Arc<dyn ErasedStore>, policy: Arc<dyn ErasedPolicy>) -> Self {
-        Self { store, policy }
+    pub(super) fn new(store: Arc<dyn ErasedStore>, policy: Arc<dyn ErasedPolicy>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, policy, clock }
+    }
+
+    /// Whether today's policy limits what this record's token does.
+    async fn limits(&self, record: &TokenRecord) -> Result<bool, FindError> {
+        match self.policy.policy().await {
+            Ok(policy) => Ok(policy.is_read_only_forced()),
+            // Expired or paused: a 401 that needs no policy. Where this process knows of a change that its replica does
+            // not know yet, and that lets the token work again, it reads until the next look-up.
+            Err(_) if !record.is_live(self.clock.wall()) => Ok(true),
+            Err(error) => Err(FindError::Policy(error)),
+        }
     }
 }
 
@@ -27,8 +40,8 @@ impl ErasedStore for Narrowing {
         Box::pin(async move {
             match Arc::clone(&self.store).find(id).await? {
                 Some(record) if is_subject(&record) => {
-                    let policy = self.policy.policy().await.map_err(FindError::Policy)?;
-                    Ok(Some(record.with_narrowed(policy.is_read_only_forced())))
+                    let limited = self.limits(&record).await?;
+                    Ok(Some(record.with_narrowed(limited)))
                 }
                 other => Ok(other),
             }

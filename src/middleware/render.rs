@@ -9,6 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETR
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+#[cfg(feature = "axum")]
+use super::refusal::Row;
 use super::refusal::{Refusal, RefusalKind};
 use crate::config::BuildError;
 
@@ -114,6 +116,17 @@ fn problem(refusal: &Refusal) -> Response<Bytes> {
     );
     let mut response = Response::new(Bytes::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+/// The 401 of a handler that needs a token. It knows no realm, and a 401 has a challenge (RFC 9110 §15.5.2).
+#[cfg(feature = "axum")]
+pub(crate) fn unauthenticated() -> Response<Bytes> {
+    let refusal = Refusal::new(Row::Missing);
+    let mut response = problem(&refusal);
+    *response.status_mut() = refusal.status();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    forbid_caching(response.headers_mut());
     response
 }
 

@@ -18,15 +18,28 @@ impl Noted {
     /// Whether a use is to be noted: the first in its second, or the first that writes in it. Of those who ask at once,
     /// one is told so.
     pub(crate) fn is_due(&self, at: Timestamp, access: Access) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        let (second, writes) = (at.unix_millis() / 1_000, access == Access::Write);
-        let wrote = last & 1 == 1;
-        if second == last >> 1 && (wrote || !writes) {
-            return false;
-        }
-        let next = (second << 1) | u64::from(writes);
-        self.0.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.is_due_after(self.0.load(Ordering::Relaxed), at, access)
     }
+
+    /// Whether a use is to be noted after `last`. Another may have noted theirs since that was read: then after theirs,
+    /// for what they have noted may be a read, and this the first write.
+    fn is_due_after(&self, mut last: u64, at: Timestamp, access: Access) -> bool {
+        while let Some(next) = after(last, at, access) {
+            match self.0.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(newer) => last = newer,
+            }
+        }
+        false
+    }
+}
+
+/// The word that notes this use; `None` where the last one says enough.
+fn after(last: u64, at: Timestamp, access: Access) -> Option<u64> {
+    let (second, writes) = (at.unix_millis() / 1_000, access == Access::Write);
+    let wrote = last & 1 == 1;
+    let says_enough = second == last >> 1 && (wrote || !writes);
+    (!says_enough).then_some((second << 1) | u64::from(writes))
 }
 
 #[cfg(test)]
@@ -59,6 +72,17 @@ mod tests {
         let noted = Noted::never();
         assert!(noted.is_due(Timestamp::MAX, Read) && noted.is_due(T(5), Read));
         assert!(!noted.is_due(T(6), Read));
+    }
+
+    #[test]
+    fn a_write_that_a_read_has_overtaken_is_noted_all_the_same() {
+        for (overtaken, due) in [(Write, true), (Read, false)] {
+            let noted = Noted::never();
+            let before = noted.0.load(Ordering::Relaxed);
+            assert!(noted.is_due(T(7_000), Read));
+            assert_eq!(noted.is_due_after(before, T(7_000), overtaken), due, "{overtaken:?}");
+            assert_eq!(noted.is_due(T(7_000), Write), !due, "{overtaken:?}: noted once");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use http::{Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::{
-    Access, AuthenticatedToken, CacheConfig, Change, Label, Outcome, PlaintextToken, Reason, Scope, TokenAuthLayer,
-    TokenRegistry, TokenState, UnavailableCause,
+    Access, AuthenticatedToken, CacheConfig, Change, Clock, Label, Outcome, PlaintextToken, Reason, Scope,
+    TokenAuthLayer, TokenRegistry, TokenState, UnavailableCause,
 };
 
 use crate::cache_rules::bench::{Bench, bearer, status_of};
@@ -282,6 +282,40 @@ async fn a_policy_that_cannot_be_told_is_a_503_that_nobody_remembers() {
         }
         policy.answer(false);
         assert_eq!((write(&bench, &token).await, policy.asked()), (200, 3), "{cause}: it recovers");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_work_needs_no_policy_to_be_refused() {
+    let (bench, policy) = switched(false);
+    let [expired, paused, live] = [
+        made(&bench, Scope::ReadWrite, false).await,
+        made(&bench, Scope::ReadWrite, false).await,
+        made(&bench, Scope::ReadWrite, false).await,
+    ];
+    bench.change(&expired, Change::Expiry(Some(bench.clock.wall()))).await;
+    bench.change(&paused, Change::Pause).await;
+    for (answer, expected) in [(Part::Fail, 503), (Part::Answer(false), 200)] {
+        policy.play(answer);
+        assert_eq!((write(&bench, &expired).await, write(&bench, &paused).await), (401, 401));
+        assert_eq!(write(&bench, &live).await, expected, "the twin");
+        bench.auth.handle().invalidate_all();
+    }
+}
+
+#[tokio::test]
+async fn no_limit_is_lost_where_a_policy_fails_over_a_record_that_is_behind() {
+    for fails in [true, false] {
+        let (bench, policy) = switched(true);
+        let token = made(&bench, Scope::ReadWrite, false).await;
+        let expired = bench.record(&token).await.with_expiry(Some(bench.clock.wall()));
+        bench.change(&token, Change::Expiry(None)).await;
+        policy.answer(false);
+        assert_eq!(write(&bench, &token).await, 200);
+        policy.play(if fails { Part::Fail } else { Part::Answer(false) });
+        bench.store.answer(Some(expired));
+        bench.auth.handle().invalidate_all();
+        assert_eq!(both(&bench, &token).await, (200, if fails { 403 } else { 200 }));
     }
 }
 

@@ -170,6 +170,65 @@ async fn a_hash_under_an_old_pepper_is_made_anew_under_the_new_one() {
     assert!(only_new.verify(token.secret(), &stored, &mut Scratch::new()).unwrap(), "the old pepper can go");
 }
 
+/// Another process, still of the old configuration, hashes the secret in its own way.
+async fn another_process_rehashes(yard: &Yard, hasher: &dyn SecretHasher, token: &PlaintextToken) {
+    let secret = hash_by(hasher, token);
+    yard.bench.change(token, Change::Secrets { secret, retiring: None }).await;
+    yard.bench.invalidate(&token.id());
+}
+
+#[tokio::test]
+async fn processes_that_prefer_different_peppers_do_not_undo_each_other_for_ever() {
+    let old = argon2(8).with_pepper("k1", b"old pepper").unwrap();
+    let yard = yard(argon2(8).with_pepper("k2", b"new pepper").unwrap().accepting_pepper("k1", b"old pepper").unwrap());
+    let _background = with_background(&yard.bench).await;
+    let token = yard.token(&old, |record| record).await;
+    assert_eq!(yard.bench.status(&token).await, 200);
+    yard.over(1).await;
+    for _ in 0..3 {
+        another_process_rehashes(&yard, &old, &token).await;
+        assert_eq!(yard.bench.status(&token).await, 200);
+        settle().await;
+        yard.assert_rehashes(1, 0);
+        assert!(yard.stored(&token).await.contains("keyid=azE"), "it is the other's now");
+    }
+    let twin = yard.token(&old, |record| record).await;
+    assert_eq!(yard.bench.status(&twin).await, 200);
+    yard.over(2).await;
+    yard.assert_rehashes(2, 0);
+}
+
+#[tokio::test]
+async fn both_secrets_of_a_token_are_hashed_anew() {
+    let yard = yard(argon2(8));
+    let (old, until) = (yard.bench.stranger(), yard.bench.clock.wall() + HOUR);
+    let retiring = |record: TokenRecord| {
+        let hash = Sha256Hasher::new().hash(old.secret(), &mut Scratch::new()).unwrap();
+        record.with_retiring(Some(RetiringSecret::new(hash, until)))
+    };
+    let token = yard.token(&Sha256Hasher::new(), retiring).await;
+    let _background = with_background(&yard.bench).await;
+    for (rehashes, shown) in [(1, &old), (2, &token)] {
+        assert_eq!(show(&yard, &token, shown).await, 200);
+        yard.over(rehashes).await;
+        yard.assert_rehashes(rehashes, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hash_of_a_higher_cost_is_left_alone() {
+    let yard = yard(argon2(16));
+    let (higher, lower) =
+        (yard.token(&argon2(32), |record| record).await, yard.token(&argon2(8), |record| record).await);
+    let _background = with_background(&yard.bench).await;
+    for token in [&higher, &lower] {
+        assert_eq!(yard.bench.status(token).await, 200);
+    }
+    yard.over(1).await;
+    yard.assert_rehashes(1, 0);
+    assert!(yard.stored(&higher).await.contains("m=32,") && yard.stored(&lower).await.contains("m=16,"));
+}
+
 #[tokio::test]
 async fn a_hash_of_another_scheme_is_made_anew() {
     let yard = yard(argon2(8));
@@ -321,6 +380,30 @@ async fn what_finds_no_place_is_given_up() {
     yard.bench.clock.advance(TIMEOUT);
     yard.over(QUEUE + 10).await;
     yard.assert_rehashes(QUEUE, 10);
+}
+
+#[tokio::test]
+async fn a_secret_does_not_wait_for_long() {
+    for (waited, done) in [(Duration::from_millis(9_999), 2), (Duration::from_secs(10), 1)] {
+        let yard = yard(argon2(8));
+        let tokens = [
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+            yard.token(&Sha256Hasher::new(), |record| record).await,
+        ];
+        let _background = with_background(&yard.bench).await;
+        yard.ledger.be(Mood::Hangs);
+        for token in &tokens[..2] {
+            assert_eq!(yard.bench.status(token).await, 200);
+            settle().await;
+        }
+        yard.ledger.be(Mood::Works);
+        yard.bench.clock.advance(waited);
+        yard.over(2).await;
+        assert_eq!(yard.bench.status(&tokens[2]).await, 200);
+        yard.over(3).await;
+        yard.assert_rehashes(done, 3 - done);
+    }
 }
 
 #[tokio::test]

@@ -5,14 +5,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_token_auth::test_util::{ManualClock, assert_refuses_anonymous};
 use tower_token_auth::{
-    AuthenticatedToken, Change, IssuePolicy, Label, PlaintextToken, RetiringSecret, Scope, TokenRegistry, who_am_i,
+    AuthenticatedToken, Change, IssuePolicy, Label, OnForeign, OnMissing, PlaintextToken, RetiringSecret, Scope,
+    TokenRegistry, who_am_i,
 };
 
 use crate::cache_rules::bench::{Bench, bearer};
@@ -112,6 +113,22 @@ async fn it_is_for_who_has_a_token() {
     let (status, _, body) = ask(app(), Request::new(Body::empty())).await;
     assert_eq!(status, 500);
     assert!(String::from_utf8(body).unwrap().contains("not under a TokenAuthLayer"));
+}
+
+#[tokio::test]
+async fn who_was_let_pass_without_a_token_is_told_to_send_one() {
+    let bench = Bench::with(|builder| builder.on_missing(OnMissing::Pass).on_foreign(OnForeign::Pass));
+    let foreign = Request::builder().header(AUTHORIZATION, "Basic YWxpY2U6c2VjcmV0").body(Body::empty()).unwrap();
+    for request in [Request::new(Body::empty()), foreign] {
+        let (status, headers, body) = ask(app().route_layer(bench.auth.clone()), request).await;
+        assert_eq!(
+            (status, &headers[WWW_AUTHENTICATE], &headers[CACHE_CONTROL]),
+            (401, &"Bearer".parse().unwrap(), &"no-store".parse().unwrap())
+        );
+        assert_eq!(headers[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["status"], json!(401));
+    }
+    assert_eq!(told(&bench, &bench.token(Scope::ReadOnly).await).await["scope"], json!("read-only"), "the twin");
 }
 
 #[tokio::test]
