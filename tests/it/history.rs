@@ -9,7 +9,7 @@ use http::{Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::{
     Action, Actor, AuditEvent, AuditHistory, AuditSink, Clock, HistoryCursor, HistoryFilter, IssuePolicy, NewToken,
-    Outcome, OwnerId, Reason, Scope, TokenIssuer, UserAgent,
+    Outcome, OwnerId, Permissions, Reason, Scope, SharedPolicy, TokenIssuer, UserAgent,
 };
 
 use crate::cache_rules::bench::{Bench, forge};
@@ -118,6 +118,36 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
     assert_eq!((of("export/1").allowed, of("export/1").forbidden), (1, 1));
     assert_eq!(of("export/1").last_at.since(of("export/1").first_at), Duration::from_secs(1));
     assert_eq!((of("phone/7").allowed, of("phone/7").forbidden), (1, 0));
+}
+
+#[tokio::test]
+async fn neither_who_is_refused_at_the_desk_nor_who_may_only_create_erases_what_administrators_did() {
+    let history = AuditHistory::builder().governing(3).desk(3).declined(3).build();
+    let bench = Bench::with(|builder| builder.audit(history.clone()));
+    let desk = bench.auth.issuer(bench.store.clone(), SharedPolicy::new(IssuePolicy::default()));
+    let (root, bob) = (Actor::user("root", Permissions::none().and_administer()), OwnerId::new("bob").unwrap());
+    desk.change_policy(&root, IssuePolicy::default()).await.unwrap();
+    desk.bar_owner(&root, &bob).await.unwrap();
+    let alice = Actor::user("alice", Permissions::none().and_create());
+    let issued = desk.issue(&alice, NewToken::new("alice", "export", Scope::ReadOnly)).await.unwrap();
+    let done = |action| {
+        let filter = HistoryFilter::all().action(action).outcome(Outcome::Allowed);
+        history.events(&filter, None).unwrap().events.len()
+    };
+
+    let stranger = Actor::user("mallory", Permissions::none());
+    for _ in 0..20 {
+        assert!(desk.bar_owner(&stranger, &bob).await.is_err());
+        assert!(desk.revoke(&stranger, &issued.summary().id).await.is_err());
+    }
+    assert_eq!([Action::ChangePolicy, Action::BarOwner, Action::Issue].map(done), [1, 1, 1]);
+    let refused = history.events(&HistoryFilter::all().outcome(Outcome::Refused), None).unwrap();
+    assert_eq!(refused.events.len(), 3, "they push out one another");
+
+    for number in 0..20 {
+        desk.rename(&alice, &issued.summary().id, &number.to_string()).await.unwrap();
+    }
+    assert_eq!([Action::ChangePolicy, Action::BarOwner, Action::Issue].map(done), [1, 1, 0]);
 }
 
 #[test]

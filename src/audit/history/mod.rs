@@ -10,7 +10,9 @@
 //!
 //! | room | events | default | who can fill it |
 //! |---|---|---|---|
-//! | desk | acts at the desk | 10,000 | administrators |
+//! | governing | changes of the policy, bars, liftings and prunings | 1,000 | who may *administer* |
+//! | desk | what else was done at the desk | 10,000 | who may *create*, if only tokens of their own |
+//! | declined | what was asked of the desk and not done | 5,000 | everybody who is let to the desk |
 //! | reports | [`Action::is_report`] | 1,000 | nobody: they are few by their making |
 //! | allowed | admitted requests of proved tokens | 10,000 | holders of tokens |
 //! | forbidden | proved tokens that were not simply admitted | 5,000 | holders of tokens |
@@ -85,7 +87,9 @@ pub struct AuditHistory(Arc<Memory>);
 #[derive(Debug, Clone, Copy)]
 #[must_use = "`build` makes the history"]
 pub struct AuditHistoryBuilder {
+    governing: usize,
     desk: usize,
+    declined: usize,
     reports: usize,
     allowed: usize,
     forbidden: usize,
@@ -112,7 +116,9 @@ impl AuditHistory {
     /// A history to be configured.
     pub const fn builder() -> AuditHistoryBuilder {
         AuditHistoryBuilder {
+            governing: 1_000,
             desk: 10_000,
+            declined: 5_000,
             reports: 1_000,
             allowed: 10_000,
             forbidden: 5_000,
@@ -201,9 +207,21 @@ impl AuditHistory {
 }
 
 impl AuditHistoryBuilder {
-    /// Room for acts at the desk. Default 10,000: years of an ordinary deployment.
+    /// Room for changes of the policy, bars, liftings and prunings that were not refused. Default 1,000: years of an
+    /// ordinary deployment, and apart from the acts of those who may only create, who can make as many as they like.
+    pub const fn governing(self, events: usize) -> Self {
+        Self { governing: events, ..self }
+    }
+
+    /// Room for what else was done at the desk. Default 10,000: months of an ordinary deployment.
     pub const fn desk(self, events: usize) -> Self {
         Self { desk: events, ..self }
+    }
+
+    /// Room for what was asked of the desk and was refused, undecided or given up. Default 5,000: that takes no permission
+    /// at all, so it has to be apart from what was done.
+    pub const fn declined(self, events: usize) -> Self {
+        Self { declined: events, ..self }
     }
 
     /// Room for reports of sinks. Default 1,000.
@@ -243,7 +261,9 @@ impl AuditHistoryBuilder {
     #[must_use]
     pub fn build(self) -> AuditHistory {
         let rooms = Rooms::new(|kind| match kind {
+            Kind::Governing => self.governing,
             Kind::Desk => self.desk,
+            Kind::Declined => self.declined,
             Kind::Report => self.reports,
             Kind::Allowed => self.allowed,
             Kind::Forbidden => self.forbidden,
