@@ -241,11 +241,11 @@ impl Default for VerifyLimits {
     }
 }
 
-fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
+pub(crate) fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
     if value == 0 { Err(BuildError::Zero(option)) } else { Ok(()) }
 }
 
-fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
+pub(crate) fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
     if value.is_zero() { Err(BuildError::NoTime(option)) } else { Ok(()) }
 }
 

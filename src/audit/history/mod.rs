@@ -44,14 +44,14 @@ mod tests;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use applications::Applications;
 pub use applications::{ApplicationFilter, ApplicationPage, ApplicationSeen, TokenApplications, UserAgent};
 pub use filter::{HistoryCursor, HistoryError, HistoryFilter, HistoryPage};
 use rooms::{Kind, Rooms};
 
-use super::recent::Recent;
+use super::recent::{Recent, lock};
 use super::{AuditError, AuditEvent, AuditSink};
 use crate::id::TokenId;
 
@@ -252,7 +252,7 @@ impl AuditHistoryBuilder {
         Self { anonymous: events, ..self }
     }
 
-    /// How many tokens' applications are tracked, at least 1. Default 10,000.
+    /// How many tokens' applications are tracked; 0 counts as 1. Default 10,000: those in use within some days, some 10 MiB.
     pub const fn tokens(self, tokens: usize) -> Self {
         Self { tokens, ..self }
     }
@@ -275,11 +275,6 @@ impl AuditHistoryBuilder {
         let tag = RandomState::new().hash_one(()) as u32;
         AuditHistory(Arc::new(Memory { rooms: Mutex::new(rooms), applications: Mutex::new(applications), tag }))
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one guards nothing half-done.
-fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for AuditHistory {
