@@ -6,6 +6,8 @@
 //! # What it guarantees
 //! * Only allowed requests of proved tokens are sampled. What was refused, passed, undecided, would have been forbidden,
 //!   or was done at the desk is always passed on.
+//! * An event uses up its token's share when the sink within has taken it: of requests at the same moment a few more
+//!   are passed on.
 //! * What is not passed on is counted ([`AuditTally::sampled`]), and nothing else is missing.
 //! * Time is the events' own. A clock that is stepped back by a period or more begins a new one.
 //!
@@ -65,7 +67,7 @@ struct Sampling {
     accounts: Accounts,
 }
 
-/// What a token has had of its period.
+/// What was taken of a token's events in its period.
 struct Share {
     since: Timestamp,
     passed_on: usize,
@@ -129,23 +131,21 @@ impl SampledSinkBuilder {
 }
 
 impl Sampling {
-    /// Takes from a token's share; answers the period it was taken from.
-    fn take(&self, id: TokenId, at: Timestamp) -> Option<Timestamp> {
+    /// The token's period, where it has something left of its share.
+    fn open(&self, id: TokenId, at: Timestamp) -> Option<Timestamp> {
         let mut shares = lock(&self.shares);
         let share = shares.touch(id, || Share { since: at, passed_on: 0 });
         if self.quota.is_over(share.since, at) {
             *share = Share { since: at, passed_on: 0 };
         }
-        let has_left = share.passed_on < self.quota.events;
-        share.passed_on += usize::from(has_left);
-        has_left.then_some(share.since)
+        (share.passed_on < self.quota.events).then_some(share.since)
     }
 
-    /// Gives back what was taken in vain, unless its period is over.
-    fn give_back(&self, id: TokenId, since: Timestamp) {
+    /// Uses up a part of a token's share, unless its period is over.
+    fn use_up(&self, id: TokenId, since: Timestamp) {
         let mut shares = lock(&self.shares);
         if let Some(share) = shares.get_mut(&id).filter(|share| share.since == since) {
-            share.passed_on = share.passed_on.saturating_sub(1);
+            share.passed_on = share.passed_on.saturating_add(1);
         }
     }
 
@@ -166,13 +166,14 @@ fn admitted(event: &AuditEvent<'_>) -> Option<TokenId> {
 impl AuditSink for SampledSink {
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
         let Some(id) = admitted(event) else { return self.0.pass_on(event) };
-        let Some(since) = self.0.take(id, event.at()) else {
+        let Some(since) = self.0.open(id, event.at()) else {
             self.0.accounts.sampled.fetch_add(event.decisions(), Ordering::Relaxed);
             return Ok(());
         };
         let recorded = self.0.pass_on(event);
-        if recorded.is_err() {
-            self.0.give_back(id, since);
+        // Not before: while one event may still fail, another must not be left out for its sake.
+        if recorded.is_ok() {
+            self.0.use_up(id, since);
         }
         recorded
     }
@@ -283,6 +284,42 @@ mod tests {
             sink.record(&allowed(1)).unwrap();
         }
         assert_eq!((inner.take().len(), tally(&sink)), (2, [2, 3, 10]));
+    }
+
+    /// While it has the first event, another one comes.
+    struct Overtaken {
+        within: RecordingSink,
+        by: Mutex<Option<SampledSink>>,
+        other: Arc<Mutex<Option<bool>>>,
+    }
+
+    impl AuditSink for Overtaken {
+        fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+            let sampled = self.by.lock().unwrap().take();
+            if let Some(sampled) = sampled {
+                let recorded = sampled.record(&allowed(1)).is_ok();
+                *self.other.lock().unwrap() = Some(recorded);
+            }
+            self.within.record(event)
+        }
+    }
+
+    #[test]
+    fn no_event_is_left_out_for_the_sake_of_one_that_may_still_fail() {
+        for (fails, expected) in [(true, [0, 0, 2]), (false, [2, 0, 0])] {
+            let (within, other) = (RecordingSink::new(), Arc::default());
+            within.fail_all(fails);
+            let overtaken =
+                Arc::new(Overtaken { within, by: Mutex::default(), other: Arc::<Mutex<Option<bool>>>::clone(&other) });
+            let sink = SampledSink::builder(Arc::clone(&overtaken)).passed_on(1).build().unwrap();
+            *overtaken.by.lock().unwrap() = Some(sink.clone());
+            assert_eq!(sink.record(&allowed(1)).is_err(), fails);
+            assert_eq!((*other.lock().unwrap(), tally(&sink)), (Some(!fails), expected));
+            overtaken.within.fail_all(false);
+            sink.record(&allowed(1)).unwrap();
+            sink.record(&allowed(1)).unwrap();
+            assert_eq!(tally(&sink)[1], if fails { 1 } else { 2 }, "what was taken uses up the share");
+        }
     }
 
     #[test]
