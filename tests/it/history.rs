@@ -1,15 +1,18 @@
 //! The history, asked the way an administrator asks: what happened, to which token, by which program.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_token_auth::test_util::RecordingSink;
 use tower_token_auth::{
-    Action, Actor, AuditEvent, AuditHistory, AuditSink, Clock, HistoryCursor, HistoryFilter, IssuePolicy, NewToken,
-    Outcome, OwnerId, Permissions, Reason, Scope, SharedPolicy, TokenIssuer, UserAgent,
+    Action, Actor, AuditEvent, AuditHistory, AuditSink, BuildError, Clock, FanOut, HistoryCursor, HistoryFilter,
+    IssuePolicy, MemoryStore, NewToken, OnAuditFailure, Outcome, OwnerId, Permissions, Reason, Scope, SharedPolicy,
+    TokenAuthLayer, TokenIssuer, UserAgent,
 };
 
 use crate::cache_rules::bench::{Bench, forge};
@@ -66,9 +69,9 @@ async fn the_life_of_a_token_can_be_read_back_newest_first() {
 
     let (now, second) = (bench.clock.wall(), Duration::from_secs(1));
     let forbidden = page.events[3].at();
-    let between = history.events(&HistoryFilter::all().from(forbidden).to(now), None).unwrap().events;
+    let between = history.events(&HistoryFilter::all().since(forbidden).before(now), None).unwrap().events;
     assert_eq!(between.len(), 3, "forbidden, mistaken and revoked, but not what was refused now");
-    let none = history.events(&HistoryFilter::all().from(now + second), None).unwrap();
+    let none = history.events(&HistoryFilter::all().since(now + second), None).unwrap();
     assert!(none.events.is_empty());
 }
 
@@ -152,5 +155,11 @@ async fn neither_who_is_refused_at_the_desk_nor_who_may_only_create_erases_what_
 
 #[test]
 fn a_history_cannot_fail_and_so_cannot_be_required() {
-    assert!(!AuditHistory::new().can_fail());
+    let required = |sink: FanOut| {
+        let builder = TokenAuthLayer::builder(MemoryStore::new()).audit(sink);
+        builder.on_audit_failure(OnAuditFailure::Refuse).build().map(drop)
+    };
+    let history = || Arc::new(AuditHistory::new()) as Arc<dyn AuditSink>;
+    assert!(matches!(required(FanOut::new([history()])), Err(BuildError::AuditCannotFail)));
+    assert!(required(FanOut::new([history(), Arc::new(RecordingSink::new())])).is_ok(), "beside one that can");
 }

@@ -94,8 +94,10 @@ fn each_filter_lets_through_what_it_names_and_nothing_else() {
         (all().outcome(Outcome::Refused), forbidden(1), allowed(1)),
         (all().outcome(Outcome::WouldForbid), would_forbid(1), forbidden(1)),
         (all().action(Action::Issue), desk(1), allowed(1)),
-        (all().from(at(7)), allowed(1).at_milli(7), allowed(1).at_milli(6)),
-        (all().to(at(7)), allowed(1).at_milli(6), allowed(1).at_milli(7)),
+        (all().reason(Reason::Paused), claimed(Reason::Paused, 1), claimed(Reason::Mismatch, 1)),
+        (all().reason(Reason::Forbidden), forbidden(1), allowed(1)),
+        (all().since(at(7)), allowed(1).at_milli(7), allowed(1).at_milli(6)),
+        (all().before(at(7)), allowed(1).at_milli(6), allowed(1).at_milli(7)),
         (all().token(id(1)).outcome(Outcome::Refused), forbidden(1), allowed(1)),
     ] {
         let history = AuditHistory::new();
