@@ -123,7 +123,8 @@ impl Default for HistoryFilter {
     }
 }
 
-/// Where a listing goes on. Only the history that made it can read it; its text may travel through a client.
+/// Where a listing goes on. One of events can be read only by the history that made it; its text may travel through a
+/// client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryCursor(String);
 
