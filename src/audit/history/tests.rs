@@ -336,7 +336,9 @@ fn applications_are_listed_by_owner_in_pages() {
     assert_eq!(all_applications(&history, &ApplicationFilter::all()).len(), 10);
 }
 
-/// A million requests, each with another user agent: unknown ids, guesses at one id, nobody, and the holder of one token.
+const AGENTS: [&str; 4] = ["\u{202E}evil\n", "\"}{\"", "\u{1b}[2J", "plain"];
+
+/// A million requests, each with another user agent: unknown ids, guesses at one id, nobody.
 #[test]
 fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_desk() {
     let history = AuditHistory::new();
@@ -345,19 +347,15 @@ fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_des
         &history,
         [AuditEvent { edit, ..desk(1) }, report(), allowed(1).by("honest/1"), forbidden(1).by("honest/1")],
     );
-    let agents = ["\u{202E}evil\n", "\"}{\"", "\u{1b}[2J", "plain"];
-    let (guess, nobody) = (claimed(Reason::Mismatch, 1), anonymous());
     for number in 0..1_000_000_u64 {
-        let (event, unknown) = match number % 4 {
-            0 | 3 => (&nobody, Some(Subject::Claimed(id(number)))),
-            1 => (&guess, None),
-            _ => (&nobody, None),
+        let agent = format!("{}{number}", AGENTS[number as usize / 4 % 4]);
+        let event = match number % 4 {
+            0 | 3 => claimed(Reason::Unknown, number),
+            1 => claimed(Reason::Mismatch, 1),
+            _ => anonymous(),
         };
-        let agent = format!("{}{number}", agents[number as usize / 4 % 4]);
         let request = Some(RequestFacts::new("GET", "/issues", Some(agent.as_bytes())));
-        let (event, reason) = (event.clone(), unknown.as_ref().map(|_| Reason::Unknown).or(event.reason()));
-        let subject = unknown.unwrap_or_else(|| event.subject.clone());
-        history.record(&AuditEvent { request, reason, subject, ..event }).unwrap();
+        history.record(&AuditEvent { request, ..event }).unwrap();
     }
     assert_eq!(sizes(&history), [0, 1, 0, 1, 1, 1, 5_000, 1_000]);
     assert_eq!(lock(&history.0.applications).0.sizes(), (1, 1));
@@ -368,6 +366,33 @@ fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_des
     {
         assert!(!listed(&history, &filter).is_empty(), "{filter:?}");
     }
+}
+
+/// The same from inside: holders of tokens who call themselves something else in each request.
+#[test]
+fn a_hundred_thousand_hostile_agents_of_proved_tokens_stay_within_the_bounds_and_all_are_counted() {
+    const TOKENS: u64 = 200;
+    let history = AuditHistory::builder().allowed(100).forbidden(50).tokens(TOKENS as usize / 2).build();
+    record(&history, [desk(1), claimed(Reason::Mismatch, 1)]);
+    for number in 0..100_000 {
+        let event = if number % 3 == 0 { forbidden } else { allowed };
+        let agent = format!("{}{number}", AGENTS[number as usize % 4]);
+        record(&history, [event(number % TOKENS).by(&agent)]);
+    }
+    assert_eq!(sizes(&history), [0, 1, 0, 0, 100, 50, 1, 0]);
+    let known = all_applications(&history, &ApplicationFilter::all());
+    assert_eq!(known.len() as u64, TOKENS / 2);
+    for token in known {
+        assert!(token.applications.len() <= TokenApplications::MAX_AGENTS + 1, "{token:?}");
+    }
+    // One whose place nobody takes: every request of it is in the account.
+    let history = AuditHistory::new();
+    for number in 0..1_000 {
+        record(&history, [allowed(1).by(&format!("{}{number}", AGENTS[number % 4]))]);
+    }
+    let applications = history.applications(&id(1)).unwrap().applications;
+    assert_eq!(applications.len(), TokenApplications::MAX_AGENTS + 1);
+    assert_eq!(applications.iter().map(|it| it.allowed).sum::<u64>(), 1_000);
 }
 
 #[test]
