@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -7,7 +8,10 @@ use crate::audit::event::{Edit, Repeated, RequestFacts, Subject};
 use crate::audit::fixtures::{allowed, anonymous, claimed, desk, forbidden, id, owner, would_forbid};
 use crate::audit::{Action, Outcome};
 use crate::clock::Timestamp;
-use crate::decision::{Reason, UnavailableCause};
+use crate::decision::{AuthenticatedToken, Reason, UnavailableCause};
+use crate::id::OwnerId;
+use crate::scope::Scope;
+use crate::token::Attributes;
 
 fn report() -> AuditEvent<'static> {
     let of = Repeated { count: 50, first_at: Timestamp::from_unix_seconds(1) };
@@ -404,4 +408,30 @@ fn the_holder_of_a_token_fills_no_more_than_the_rooms_of_holders() {
     }
     assert_eq!(sizes(&history), [0, 1, 0, 0, 100, 50, 0, 0]);
     assert_eq!(lock(&history.0.applications).0.sizes(), (10, 10));
+}
+
+/// What the module's documentation says of an event's memory, with and without attributes.
+#[test]
+fn an_event_takes_no_more_memory_than_is_said() {
+    const EVENTS: u64 = 1_024;
+    let worst = |attributes: Attributes| {
+        let token = AuthenticatedToken::builder("o".repeat(OwnerId::MAX_LEN), "l".repeat(128), Scope::ReadOnly);
+        let token = token.attributes(attributes).build().unwrap();
+        let long = "x".repeat(2_000);
+        let request = RequestFacts::new(&long, &long, Some(long.as_bytes()))
+            .with_route(Some(long.clone()))
+            .with_request_id(Some(long.clone()));
+        AuditEvent { request: Some(request), subject: Subject::Proved(Cow::Owned(token)), ..allowed(1) }.into_owned()
+    };
+    let pairs = || (0..Attributes::MAX_COUNT).map(|at| (format!("{at:064}"), "v".repeat(Attributes::MAX_VALUE_LEN)));
+    let per_event = |attributes: &dyn Fn() -> Attributes| {
+        let history = AuditHistory::new();
+        let taken = allocation_counter::measure(|| {
+            (0..EVENTS).for_each(|_| record(&history, [worst(attributes())]));
+        });
+        taken.bytes_current as u64 / EVENTS
+    };
+    let (bare, full) = (per_event(&Attributes::default), per_event(&|| Attributes::new(pairs()).unwrap()));
+    assert!(bare > 1_024 && bare <= 2_253, "{bare} bytes: at most 2.2 KiB");
+    assert!(full > bare + 5_000 && full <= bare + 6 * 1_024, "{full} bytes: at most 6 KiB more");
 }
