@@ -102,7 +102,7 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
     let (bench, history, _) = bench();
     let token = bench.token(Scope::ReadOnly).await;
     assert_eq!(send(&bench, Method::GET, &forge(&token.id(), &bench.stranger()), "evil/0").await, 401);
-    assert_eq!(history.applications(&token.id()), None, "not proved by anybody yet");
+    assert_eq!(history.applications_of(&token.id()), None, "not proved by anybody yet");
     for (method, agent, status) in
         [(Method::GET, "export/1", 200), (Method::POST, "export/1", 403), (Method::GET, "phone/7", 200)]
     {
@@ -112,7 +112,7 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
         let forged = forge(&token.id(), &bench.stranger());
         assert_eq!(send(&bench, Method::GET, &forged, &format!("evil/{number}")).await, 401);
     }
-    let seen = history.applications(&token.id()).unwrap();
+    let seen = history.applications_of(&token.id()).unwrap();
     let of = |name: &str| {
         let named = |agent: &UserAgent| matches!(agent, UserAgent::Named(text) if text == name);
         seen.applications.iter().find(|application| named(&application.user_agent)).unwrap()

@@ -43,7 +43,7 @@ async fn beside_a_history_and_before_a_queue_every_decision_is_accounted_for_onc
     assert_eq!((audit.written, audit.coalesced + audit.lost + audit.queued + audit.unheard), (2 * 2 * 24 + 2, 0));
     assert_eq!(audit.written + audit.sampled, audit.events);
     for token in &tokens {
-        let seen = history.applications(&token.id()).unwrap();
+        let seen = history.applications_of(&token.id()).unwrap();
         assert_eq!((seen.applications[0].allowed, seen.applications[0].forbidden, seen.unproved), (200, 14, 14));
     }
 }

@@ -161,7 +161,7 @@ impl AuditHistory {
 
     /// The applications that used a token; `None` where it was not proved lately.
     #[must_use]
-    pub fn applications(&self, token: &TokenId) -> Option<TokenApplications> {
+    pub fn applications_of(&self, token: &TokenId) -> Option<TokenApplications> {
         lock(&self.0.applications).0.get(token).cloned()
     }
 
@@ -169,7 +169,7 @@ impl AuditHistory {
     ///
     /// # Errors
     /// [`HistoryError::Cursor`] when the cursor is none of this listing's.
-    pub fn applications_seen(
+    pub fn applications(
         &self,
         filter: &ApplicationFilter,
         cursor: Option<&HistoryCursor>,
@@ -232,7 +232,7 @@ impl AuditHistoryBuilder {
     }
 
     /// Room for admitted requests. Default 10,000: what an application does, seen closely for a while;
-    /// [`applications`](AuditHistory::applications) tells of the time before.
+    /// [`applications_of`](AuditHistory::applications_of) tells of the time before.
     pub const fn allowed(self, events: usize) -> Self {
         Self { allowed: events, ..self }
     }

@@ -162,7 +162,7 @@ fn a_cursor_of_another_history_is_an_error() {
         assert_eq!(history.events(&filter, Some(&wrong)).unwrap_err(), HistoryError::Cursor, "{wrong:?}");
     }
     let wrong = HistoryCursor::new("nonsense");
-    assert!(history.applications_seen(&ApplicationFilter::all(), Some(&wrong)).is_err());
+    assert!(history.applications(&ApplicationFilter::all(), Some(&wrong)).is_err());
 }
 
 const ROOM: usize = 5;
@@ -266,7 +266,7 @@ proptest! {
 fn all_applications(history: &AuditHistory, filter: &ApplicationFilter) -> Vec<TokenApplications> {
     let (mut tokens, mut cursor) = (Vec::new(), None);
     loop {
-        let page = history.applications_seen(filter, cursor.as_ref()).unwrap();
+        let page = history.applications(filter, cursor.as_ref()).unwrap();
         assert!(page.tokens.len() <= filter.page_size);
         tokens.extend(page.tokens);
         cursor = page.next;
@@ -282,7 +282,7 @@ fn applications_are_counted_by_what_became_of_their_requests() {
     let unnamed = AuditEvent { request: None, ..allowed(1).at_milli(50) };
     record(&history, [allowed(1).at_milli(20), allowed(1).at_milli(10), forbidden(1).at_milli(40), unnamed]);
     record(&history, [would_forbid(1).at_milli(30).by("cron/1"), claimed(Reason::Mismatch, 1).by("evil/1")]);
-    let seen = history.applications(&id(1)).unwrap();
+    let seen = history.applications_of(&id(1)).unwrap();
     assert_eq!((seen.token, seen.owner.as_str(), seen.label.as_str(), seen.unproved), (id(1), "bob", "export", 1));
     let of = |application: &ApplicationSeen| {
         let ApplicationSeen { user_agent, first_at, last_at, allowed, forbidden, would_forbid } = application;
@@ -304,9 +304,9 @@ fn applications_are_counted_by_what_became_of_their_requests() {
 fn a_claim_makes_no_application_and_a_report_is_no_claim() {
     let history = AuditHistory::new();
     record(&history, [claimed(Reason::Mismatch, 1), claimed(Reason::Unknown, 2), desk(3), anonymous()]);
-    assert_eq!([1, 2, 3].map(|number| history.applications(&id(number))), [None, None, None]);
+    assert_eq!([1, 2, 3].map(|number| history.applications_of(&id(number))), [None, None, None]);
     record(&history, [allowed(1), claimed(Reason::Expired, 1), report()]);
-    assert_eq!(history.applications(&id(1)).unwrap().unproved, 1);
+    assert_eq!(history.applications_of(&id(1)).unwrap().unproved, 1);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn sixteen_applications_are_told_apart_and_all_others_are_one() {
     let history = AuditHistory::new();
     record(&history, (0..40).map(|number| allowed(1).by(&format!("agent/{number}"))));
     record(&history, [allowed(1).by("agent/3"), allowed(1).by("(other)")]);
-    let applications = history.applications(&id(1)).unwrap().applications;
+    let applications = history.applications_of(&id(1)).unwrap().applications;
     assert_eq!(applications.len(), TokenApplications::MAX_AGENTS + 1);
     assert_eq!((&applications[3].user_agent, applications[3].allowed), (&UserAgent::Named("agent/3".to_owned()), 2));
     assert_eq!((&applications[16].user_agent, applications[16].allowed), (&UserAgent::Other, 24 + 1));
@@ -363,7 +363,7 @@ fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_des
     }
     assert_eq!(sizes(&history), [0, 1, 0, 1, 1, 1, 5_000, 1_000]);
     assert_eq!(lock(&history.0.applications).0.sizes(), (1, 1));
-    let seen = history.applications(&id(1)).unwrap();
+    let seen = history.applications_of(&id(1)).unwrap();
     assert_eq!((seen.applications.len(), seen.applications[0].allowed, seen.unproved), (1, 1, 250_000));
     for filter in
         [HistoryFilter::all().outcome(Outcome::Allowed), HistoryFilter::all().token(id(1)).action(Action::Issue)]
@@ -394,7 +394,7 @@ fn a_hundred_thousand_hostile_agents_of_proved_tokens_stay_within_the_bounds_and
     for number in 0..1_000 {
         record(&history, [allowed(1).by(&format!("{}{number}", AGENTS[number % 4]))]);
     }
-    let applications = history.applications(&id(1)).unwrap().applications;
+    let applications = history.applications_of(&id(1)).unwrap().applications;
     assert_eq!(applications.len(), TokenApplications::MAX_AGENTS + 1);
     assert_eq!(applications.iter().map(|it| it.allowed).sum::<u64>(), 1_000);
 }
