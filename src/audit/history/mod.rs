@@ -33,8 +33,8 @@
 //! # Cost
 //! An owned copy of the event and two mutexes, one at a time; no work grows with what is remembered. A question looks
 //! through at most all events, a thousand at a time, and requests wait no longer than that. An event takes some 0.7 KiB
-//! and at most 2.2 KiB, a token with a few applications some 1 KiB and at most 8 KiB: with the defaults some 35 MiB where
-//! 10,000 tokens are in use, and whatever is sent no more than 165 MiB. Where your application gives tokens
+//! and at most 2.5 KiB, a token with a few applications some 1 KiB and at most 8 KiB: with the defaults some 35 MiB where
+//! 10,000 tokens are in use, and whatever is sent no more than 180 MiB. Where your application gives tokens
 //! [`Attributes`](crate::Attributes), the events of proved requests keep them, once for each look-up: at most 6 KiB an
 //! event more, and 90 MiB in all.
 
