@@ -20,6 +20,15 @@
 //! | last uses that wait to be written | as many as [`CacheConfig::proved`] | one for each token in use |
 //! | secrets that wait for a re-hash | 64 | they are text in memory: what finds no place waits for the next cold start |
 //! | [`QueuedSink`](crate::QueuedSink) | 10,000 events, of them 1,000 noise | seconds of a busy server, some 5 MiB |
+//! | [`SampledSink`](crate::SampledSink) | 10 events of a token a minute | one is a proof of life, ten show what it does; to the minute when it was in use |
+//! | [`ThresholdSink`](crate::ThresholdSink) | 50 refusals of a token within a minute | more than a client's retries, less than a guesser's minute |
+//! | tokens that each of the two keeps track of | 10,000 | the busy ones, or the refused ones, of a large deployment: some MiB |
+//! | [`AuditHistory`](crate::AuditHistory), acts at the desk | 1,000 governing, 10,000 others, 5,000 not done | months of an ordinary deployment, and none can push out another |
+//! | … requests | 10,000 allowed, 5,000 forbidden, 5,000 mismatching, 1,000 anonymous | traces are few and kept long, noise is a sample |
+//! | … reports | 1,000 | one a window and token, while somebody guesses |
+//! | … tokens with their applications | 10,000, 16 user agents each | an honest token has one or two; 16 bound what its holder can make up |
+//! | a page of a listing | 100 | what a person reads; a store answers it in one go |
+//! | `metrics` are published every | 10 s | as often as they are usually collected |
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -241,11 +250,11 @@ impl Default for VerifyLimits {
     }
 }
 
-fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
+pub(crate) fn at_least_one(option: &'static str, value: usize) -> Result<(), BuildError> {
     if value == 0 { Err(BuildError::Zero(option)) } else { Ok(()) }
 }
 
-fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
+pub(crate) fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildError> {
     if value.is_zero() { Err(BuildError::NoTime(option)) } else { Ok(()) }
 }
 

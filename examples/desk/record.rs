@@ -18,7 +18,7 @@ pub(crate) fn applications(tour: &mut Tour) -> Fallible<()> {
             "is a number: anybody can do that, so it must not push anything out.",
         ],
     );
-    let page = tour.app.history.applications_seen(&ApplicationFilter::all(), None)?;
+    let page = tour.app.history.applications(&ApplicationFilter::all(), None)?;
     let mut tokens = page.tokens;
     tokens.sort_by(|a, b| a.label.cmp(&b.label));
     let of = |label: &str| tokens.iter().find(|token| token.label.as_str() == label);

@@ -12,6 +12,10 @@ use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch
 ///
 /// All of them get it, also after one has failed or panicked; the first error is the answer. It can fail where one of them can.
 ///
+/// An event tells the decision, not the answer. Under [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) an allowed
+/// request becomes a 503 when one sink does not take its event, and the others keep an event that says *allowed*,
+/// whatever the order: what is required of one sink is proved by that one alone.
+///
 /// # Example
 /// ```
 /// use tower_token_auth::{AuditHistory, AuditSink, FanOut, TracingSink};

@@ -10,7 +10,7 @@ use super::event::{Edit, RequestFacts, Subject};
 use super::{Action, AuditEvent, Outcome};
 use crate::access::Access;
 use crate::clock::Timestamp;
-use crate::decision::{AuthenticatedToken, Reason};
+use crate::decision::{AuthenticatedToken, IssueRefusal, Reason, UnavailableCause};
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::token::CreatedBy;
@@ -155,15 +155,44 @@ fn subject() -> impl Strategy<Value = Subject<'static>> {
     ]
 }
 
+const ACTIONS: [Action; 6] = [
+    Action::Authenticate,
+    Action::Issue,
+    Action::SetExpiry,
+    Action::ChangePolicy,
+    Action::ReportThreshold,
+    Action::ReportLoss,
+];
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Allowed,
+    Outcome::Passed,
+    Outcome::Refused,
+    Outcome::WouldForbid,
+    Outcome::Unavailable,
+    Outcome::Abandoned,
+];
+
+const REASONS: [Reason; 6] = [
+    Reason::Missing,
+    Reason::Mismatch,
+    Reason::Forbidden,
+    Reason::Unavailable(UnavailableCause::StoreFailed),
+    Reason::NotIssued(IssueRefusal::TooManyTokens { max: 2 }),
+    Reason::NotIssued(IssueRefusal::Rule("\"}{\n")),
+];
+
 /// Events with the worst text that the gate lets into them.
 pub(super) fn any_event() -> impl Strategy<Value = AuditEvent<'static>> {
     let actor = prop::option::of(name().prop_map(|name| CreatedBy::User(owner(&name))));
     let edit = prop::option::of((text(), text()).prop_map(|(before, after)| Edit::new(before, after)));
-    const OUTCOMES: [Outcome; 3] = [Outcome::Allowed, Outcome::Refused, Outcome::Unavailable];
-    let kind = (select(&OUTCOMES[..]), prop::option::of(Just(Reason::Mismatch)), any::<u64>());
-    (kind, subject(), facts(), actor, edit).prop_map(|((outcome, reason, at), subject, facts, actor, edit)| {
-        let actor = actor.map(Cow::Owned);
-        let event = event(outcome, reason, subject).at_milli(at);
-        AuditEvent { request: Some(facts), actor, edit, ..event }
-    })
+    let kind = (select(&ACTIONS[..]), select(&OUTCOMES[..]), prop::option::of(select(&REASONS[..])), any::<u64>());
+    let request = prop::option::weighted(0.9, facts());
+    (kind, subject(), request, actor, edit).prop_map(
+        |((action, outcome, reason, at), subject, request, actor, edit)| {
+            let actor = actor.map(Cow::Owned);
+            let event = event(outcome, reason, subject).at_milli(at);
+            AuditEvent { action, request, actor, edit, ..event }
+        },
+    )
 }

@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_a_sink_within_has_only_counted_is_not_written() {
-        let sampled = SampledSink::builder(RecordingSink::new()).passed_on(2).build();
+        let sampled = SampledSink::builder(RecordingSink::new()).passed_on(2).build().unwrap();
         let queue = queue(sampled, 100, 10);
         (0..7).for_each(|_| queue.take_in(allowed(1)).unwrap());
         assert_eq!(queue.accounts(), [0, 0, 0, 0, 7]);

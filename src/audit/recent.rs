@@ -1,6 +1,48 @@
-//! A map of what was met lately, with a bound.
+//! What was met lately: a map with a bound, and how much of what, within which time.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::{BuildError, at_least_one, more_than_zero};
+use crate::id::TokenId;
+
+/// So many events of a token within a while, for so many tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quota {
+    pub(super) events: usize,
+    pub(super) period: Duration,
+    pub(super) tokens: usize,
+}
+
+impl Quota {
+    /// In each minute, for 10,000 tokens.
+    pub(super) const fn a_minute(events: usize) -> Self {
+        Self { events, period: Duration::from_secs(60), tokens: 10_000 }
+    }
+
+    /// What a builder calls the three, for an error to name.
+    pub(super) fn check(&self, [events, period, tokens]: [&'static str; 3]) -> Result<(), BuildError> {
+        at_least_one(events, self.events)?;
+        more_than_zero(period, self.period)?;
+        at_least_one(tokens, self.tokens)
+    }
+
+    pub(super) const fn memory<V>(&self) -> Mutex<Recent<TokenId, V>> {
+        Mutex::new(Recent::new(self.tokens))
+    }
+
+    /// Whether a period is over, also by a clock that was stepped back.
+    pub(super) fn is_over(&self, since: Timestamp, at: Timestamp) -> bool {
+        at.since(since) >= self.period || since.since(at) >= self.period
+    }
+}
+
+/// For memories under whose lock no code of others runs: a poisoned one guards nothing half-done.
+pub(super) fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// When it is full, the key that was touched longest ago makes room for a new one.
 ///
@@ -20,8 +62,9 @@ struct Place<V> {
 
 impl<K: Copy + Ord, V> Recent<K, V> {
     /// For this many keys, at least one.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { places: BTreeMap::new(), order: BTreeMap::new(), touches: 0, capacity: capacity.max(1) }
+    pub(super) const fn new(capacity: usize) -> Self {
+        let capacity = if capacity == 0 { 1 } else { capacity };
+        Self { places: BTreeMap::new(), order: BTreeMap::new(), touches: 0, capacity }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {

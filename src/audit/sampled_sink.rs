@@ -6,6 +6,8 @@
 //! # What it guarantees
 //! * Only allowed requests of proved tokens are sampled. What was refused, passed, undecided, would have been forbidden,
 //!   or was done at the desk is always passed on.
+//! * An event uses up its token's share when the sink within has taken it: of requests at the same moment a few more
+//!   are passed on.
 //! * What is not passed on is counted ([`AuditTally::sampled`]), and nothing else is missing.
 //! * Time is the events' own. A clock that is stepped back by a period or more begins a new one.
 //!
@@ -20,12 +22,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::recent::Recent;
+use super::recent::{Quota, Recent, lock};
 use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch};
 use crate::clock::Timestamp;
+use crate::config::BuildError;
 use crate::id::TokenId;
 
 /// Passes on some of the allowed events of each token, and counts the rest. A clone is another handle to the same sink.
@@ -53,23 +56,20 @@ pub struct SampledSink(Arc<Sampling>);
 #[must_use = "`build` makes the sink"]
 pub struct SampledSinkBuilder {
     inner: Arc<dyn AuditSink>,
-    passed_on: u32,
-    period: Duration,
-    tokens: usize,
+    quota: Quota,
 }
 
 struct Sampling {
     inner: Arc<dyn AuditSink>,
-    passed_on: u32,
-    period: Duration,
+    quota: Quota,
     shares: Mutex<Recent<TokenId, Share>>,
     accounts: Accounts,
 }
 
-/// What a token has had of its period.
+/// What was taken of a token's events in its period.
 struct Share {
     since: Timestamp,
-    passed_on: u32,
+    passed_on: usize,
 }
 
 /// In decisions; `written` and `lost` are for a sink within that keeps no tally.
@@ -83,64 +83,68 @@ struct Accounts {
 impl SampledSink {
     /// At most 10 allowed events of a token in a minute.
     pub fn new(inner: impl AuditSink) -> Self {
-        Self::builder(inner).build()
+        Self::builder(inner).finish()
     }
 
     /// Before `inner`, to be configured.
     pub fn builder(inner: impl AuditSink) -> SampledSinkBuilder {
-        SampledSinkBuilder { inner: Arc::new(inner), passed_on: 10, period: Duration::from_secs(60), tokens: 10_000 }
+        SampledSinkBuilder { inner: Arc::new(inner), quota: Quota::a_minute(10) }
     }
 }
 
 impl SampledSinkBuilder {
     /// How many allowed events of a token are passed on in each period, at least 1. Default 10: one is a proof of life,
     /// ten show what kind of thing it does.
-    pub fn passed_on(self, events: u32) -> Self {
-        Self { passed_on: events.max(1), ..self }
+    pub fn passed_on(self, events: usize) -> Self {
+        Self { quota: Quota { events, ..self.quota }, ..self }
     }
 
-    /// How long a period is. A token's begins with its first event after the last. Default 1 minute, so that a trail
-    /// tells to the minute when a token was in use.
+    /// How long a period is, more than zero. A token's begins with its first event after the last. Default 1 minute, so
+    /// that a trail tells to the minute when a token was in use.
     pub fn period(self, period: Duration) -> Self {
-        Self { period, ..self }
+        Self { quota: Quota { period, ..self.quota }, ..self }
     }
 
-    /// How many tokens are kept track of, at least 1. Default 10,000.
+    /// How many tokens are kept track of, at least 1. Default 10,000: the busy ones of a large deployment, some 1.5 MiB.
     pub fn tokens(self, tokens: usize) -> Self {
-        Self { tokens, ..self }
+        Self { quota: Quota { tokens, ..self.quota }, ..self }
     }
 
     /// The sink.
-    pub fn build(self) -> SampledSink {
-        let Self { inner, passed_on, period, tokens } = self;
-        let (shares, accounts) = (Mutex::new(Recent::new(tokens)), Accounts::default());
-        SampledSink(Arc::new(Sampling { inner, passed_on, period, shares, accounts }))
+    ///
+    /// # Errors
+    /// [`BuildError::Zero`] and [`BuildError::NoTime`] when nothing would be passed on, or no period would ever last.
+    pub fn build(self) -> Result<SampledSink, BuildError> {
+        self.quota.check([
+            "SampledSinkBuilder::passed_on",
+            "SampledSinkBuilder::period",
+            "SampledSinkBuilder::tokens",
+        ])?;
+        Ok(self.finish())
+    }
+
+    fn finish(self) -> SampledSink {
+        let Self { inner, quota } = self;
+        SampledSink(Arc::new(Sampling { inner, quota, shares: quota.memory(), accounts: Accounts::default() }))
     }
 }
 
 impl Sampling {
-    /// No code of others runs under the lock, so a poisoned one guards nothing half-done.
-    fn shares(&self) -> MutexGuard<'_, Recent<TokenId, Share>> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes from a token's share; answers the period it was taken from.
-    fn take(&self, id: TokenId, at: Timestamp) -> Option<Timestamp> {
-        let mut shares = self.shares();
+    /// The token's period, where it has something left of its share.
+    fn open(&self, id: TokenId, at: Timestamp) -> Option<Timestamp> {
+        let mut shares = lock(&self.shares);
         let share = shares.touch(id, || Share { since: at, passed_on: 0 });
-        if is_over(share.since, at, self.period) {
+        if self.quota.is_over(share.since, at) {
             *share = Share { since: at, passed_on: 0 };
         }
-        let has_left = share.passed_on < self.passed_on;
-        share.passed_on += u32::from(has_left);
-        has_left.then_some(share.since)
+        (share.passed_on < self.quota.events).then_some(share.since)
     }
 
-    /// Gives back what was taken in vain, unless its period is over.
-    fn give_back(&self, id: TokenId, since: Timestamp) {
-        let mut shares = self.shares();
+    /// Uses up a part of a token's share, unless its period is over.
+    fn use_up(&self, id: TokenId, since: Timestamp) {
+        let mut shares = lock(&self.shares);
         if let Some(share) = shares.get_mut(&id).filter(|share| share.since == since) {
-            share.passed_on = share.passed_on.saturating_sub(1);
+            share.passed_on = share.passed_on.saturating_add(1);
         }
     }
 
@@ -152,11 +156,6 @@ impl Sampling {
     }
 }
 
-/// Whether a period is over, also by a clock that was stepped back.
-pub(super) fn is_over(since: Timestamp, at: Timestamp, period: Duration) -> bool {
-    at.since(since) >= period || since.since(at) >= period
-}
-
 /// The token of an event that may be left out.
 fn admitted(event: &AuditEvent<'_>) -> Option<TokenId> {
     let admitted = event.action() == Action::Authenticate && event.outcome() == Outcome::Allowed;
@@ -166,13 +165,14 @@ fn admitted(event: &AuditEvent<'_>) -> Option<TokenId> {
 impl AuditSink for SampledSink {
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
         let Some(id) = admitted(event) else { return self.0.pass_on(event) };
-        let Some(since) = self.0.take(id, event.at()) else {
+        let Some(since) = self.0.open(id, event.at()) else {
             self.0.accounts.sampled.fetch_add(event.decisions(), Ordering::Relaxed);
             return Ok(());
         };
         let recorded = self.0.pass_on(event);
-        if recorded.is_err() {
-            self.0.give_back(id, since);
+        // Not before: while one event may still fail, another must not be left out for its sake.
+        if recorded.is_ok() {
+            self.0.use_up(id, since);
         }
         recorded
     }
@@ -207,9 +207,7 @@ impl fmt::Debug for SampledSink {
 
 impl fmt::Debug for SampledSinkBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed_on, period, tokens, .. } = self;
-        let mut debug = f.debug_struct("SampledSinkBuilder");
-        debug.field("passed_on", passed_on).field("period", period).field("tokens", tokens).finish_non_exhaustive()
+        f.debug_struct("SampledSinkBuilder").field("quota", &self.quota).finish_non_exhaustive()
     }
 }
 
@@ -225,8 +223,8 @@ mod tests {
     use crate::decision::Reason;
     use crate::test_util::RecordingSink;
 
-    fn sink(inner: &RecordingSink, passed_on: u32) -> SampledSink {
-        SampledSink::builder(inner.clone()).passed_on(passed_on).period(Duration::from_millis(100)).build()
+    fn sink(inner: &RecordingSink, passed_on: usize) -> SampledSink {
+        SampledSink::builder(inner.clone()).passed_on(passed_on).period(Duration::from_millis(100)).build().unwrap()
     }
 
     fn tally(sink: &impl AuditSink) -> [u64; 3] {
@@ -287,17 +285,53 @@ mod tests {
         assert_eq!((inner.take().len(), tally(&sink)), (2, [2, 3, 10]));
     }
 
+    /// While it has the first event, another one comes.
+    struct Overtaken {
+        within: RecordingSink,
+        by: Mutex<Option<SampledSink>>,
+        other: Arc<Mutex<Option<bool>>>,
+    }
+
+    impl AuditSink for Overtaken {
+        fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+            let sampled = self.by.lock().unwrap().take();
+            if let Some(sampled) = sampled {
+                let recorded = sampled.record(&allowed(1)).is_ok();
+                *self.other.lock().unwrap() = Some(recorded);
+            }
+            self.within.record(event)
+        }
+    }
+
+    #[test]
+    fn no_event_is_left_out_for_the_sake_of_one_that_may_still_fail() {
+        for (fails, expected) in [(true, [0, 0, 2]), (false, [2, 0, 0])] {
+            let (within, other) = (RecordingSink::new(), Arc::default());
+            within.fail_all(fails);
+            let overtaken =
+                Arc::new(Overtaken { within, by: Mutex::default(), other: Arc::<Mutex<Option<bool>>>::clone(&other) });
+            let sink = SampledSink::builder(Arc::clone(&overtaken)).passed_on(1).build().unwrap();
+            *overtaken.by.lock().unwrap() = Some(sink.clone());
+            assert_eq!(sink.record(&allowed(1)).is_err(), fails);
+            assert_eq!((*other.lock().unwrap(), tally(&sink)), (Some(!fails), expected));
+            overtaken.within.fail_all(false);
+            sink.record(&allowed(1)).unwrap();
+            sink.record(&allowed(1)).unwrap();
+            assert_eq!(tally(&sink)[1], if fails { 1 } else { 2 }, "what was taken uses up the share");
+        }
+    }
+
     #[test]
     fn a_token_that_finds_no_place_begins_anew_and_nothing_is_lost() {
         let inner = RecordingSink::new();
-        let sink = SampledSink::builder(inner.clone()).passed_on(1).tokens(2).build();
+        let sink = SampledSink::builder(inner.clone()).passed_on(1).tokens(2).build().unwrap();
         for number in [1, 2, 1, 3, 1, 2] {
             sink.record(&allowed(number)).unwrap();
         }
         // 3 pushed 2 out.
         assert_eq!((inner.take().len(), tally(&sink)), (4, [4, 2, 0]));
         (0..10_000).for_each(|number| sink.record(&allowed(number)).unwrap());
-        assert_eq!(sink.0.shares().sizes(), (2, 2));
+        assert_eq!(lock(&sink.0.shares).sizes(), (2, 2));
         assert_eq!(tally(&sink).iter().sum::<u64>(), 10_006);
     }
 
@@ -305,7 +339,7 @@ mod tests {
     fn it_composes_with_others_and_counts_each_event_once() {
         let (all, some) = (RecordingSink::new(), RecordingSink::new());
         // A sink within that keeps accounts of its own: three of nine, and then one of three.
-        let sampled = SampledSink::builder(sink(&some, 3)).passed_on(1).build();
+        let sampled = SampledSink::builder(sink(&some, 3)).passed_on(1).build().unwrap();
         let both = FanOut::new([Arc::new(all.clone()) as Arc<dyn AuditSink>, Arc::new(sampled)]);
         (0..9).for_each(|_| both.record(&allowed(1)).unwrap());
         assert_eq!((all.take().len(), tally(&both)), (9, [1, 8, 0]));
@@ -316,7 +350,7 @@ mod tests {
 
         #[test]
         fn a_token_has_its_share_of_each_period_and_the_rest_is_counted_exactly(
-            share in 1..4_u32,
+            share in 1..4_usize,
             steps in prop::collection::vec((0..3_u64, 0..40_u64, prop::bool::weighted(0.2)), 1..120),
         ) {
             let inner = RecordingSink::new();

@@ -31,14 +31,14 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::event::{Repeated, Subject};
-use super::recent::Recent;
-use super::sampled_sink::is_over;
+use super::recent::{Quota, Recent, lock};
 use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch};
 use crate::clock::Timestamp;
+use crate::config::BuildError;
 use crate::id::TokenId;
 
 /// Passes every event on, and reports a token that was refused so often within a while. A clone is another handle to
@@ -53,7 +53,7 @@ use crate::id::TokenId;
 /// use tower_token_auth::{QueuedSink, ThresholdSink, TracingSink};
 ///
 /// let queue = QueuedSink::new(TracingSink::new())?;
-/// let audit = ThresholdSink::builder(queue).refusals(20).window(Duration::from_secs(60)).build();
+/// let audit = ThresholdSink::builder(queue).refusals(20).window(Duration::from_secs(60)).build()?;
 /// # Ok::<(), tower_token_auth::BuildError>(())
 /// ```
 #[derive(Clone)]
@@ -63,15 +63,12 @@ pub struct ThresholdSink(Arc<Threshold>);
 #[must_use = "`build` makes the sink"]
 pub struct ThresholdSinkBuilder {
     inner: Arc<dyn AuditSink>,
-    refusals: usize,
-    window: Duration,
-    tokens: usize,
+    quota: Quota,
 }
 
 struct Threshold {
     inner: Arc<dyn AuditSink>,
-    refusals: usize,
-    window: Duration,
+    quota: Quota,
     refused: Mutex<Recent<TokenId, Refusals>>,
 }
 
@@ -88,59 +85,65 @@ struct Refusals {
 impl ThresholdSink {
     /// Reports 50 refusals of one token within a minute.
     pub fn new(inner: impl AuditSink) -> Self {
-        Self::builder(inner).build()
+        Self::builder(inner).finish()
     }
 
     /// Before `inner`, to be configured.
     pub fn builder(inner: impl AuditSink) -> ThresholdSinkBuilder {
-        ThresholdSinkBuilder { inner: Arc::new(inner), refusals: 50, window: Duration::from_secs(60), tokens: 10_000 }
+        ThresholdSinkBuilder { inner: Arc::new(inner), quota: Quota::a_minute(50) }
     }
 }
 
 impl ThresholdSinkBuilder {
     /// How many refusals are too many, at least 1. Default 50: more than a client's retries, less than a guesser's minute.
     pub fn refusals(self, refusals: usize) -> Self {
-        Self { refusals: refusals.max(1), ..self }
+        Self { quota: Quota { events: refusals, ..self.quota }, ..self }
     }
 
-    /// Within which time. Default 1 minute.
+    /// Within which time, more than zero. Default 1 minute: long enough for a slow guesser, short enough that a client's
+    /// failures of a whole day do not add up.
     pub fn window(self, window: Duration) -> Self {
-        Self { window, ..self }
+        Self { quota: Quota { period: window, ..self.quota }, ..self }
     }
 
-    /// How many tokens are kept track of, at least 1. Default 10,000.
+    /// How many tokens are kept track of, at least 1. Default 10,000: only tokens that are refused take a place.
     pub fn tokens(self, tokens: usize) -> Self {
-        Self { tokens, ..self }
+        Self { quota: Quota { tokens, ..self.quota }, ..self }
     }
 
     /// The sink.
-    pub fn build(self) -> ThresholdSink {
-        let Self { inner, refusals, window, tokens } = self;
-        ThresholdSink(Arc::new(Threshold { inner, refusals, window, refused: Mutex::new(Recent::new(tokens)) }))
+    ///
+    /// # Errors
+    /// [`BuildError::Zero`] and [`BuildError::NoTime`] when it would report nothing, or everything.
+    pub fn build(self) -> Result<ThresholdSink, BuildError> {
+        let [refusals, window, tokens] =
+            ["ThresholdSinkBuilder::refusals", "ThresholdSinkBuilder::window", "ThresholdSinkBuilder::tokens"];
+        self.quota.check([refusals, window, tokens])?;
+        Ok(self.finish())
+    }
+
+    fn finish(self) -> ThresholdSink {
+        let Self { inner, quota } = self;
+        ThresholdSink(Arc::new(Threshold { inner, quota, refused: quota.memory() }))
     }
 }
 
 impl Threshold {
-    /// No code of others runs under the lock, so a poisoned one guards nothing half-done.
-    fn refused(&self) -> MutexGuard<'_, Recent<TokenId, Refusals>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a refusal; answers what is to be reported.
     fn count(&self, id: TokenId, at: Timestamp) -> Option<Repeated> {
-        let mut refused = self.refused();
+        let mut refused = lock(&self.refused);
         let refusals = refused.touch(id, || Refusals::new(at));
-        refusals.add(at, self.refusals, self.window);
-        let due = refusals.times.len() >= self.refusals && refusals.quiet_until.is_none_or(|until| until <= at);
+        refusals.add(at, &self.quota);
+        let due = refusals.times.len() >= self.quota.events && refusals.quiet_until.is_none_or(|until| until <= at);
         due.then(|| {
-            refusals.quiet_until = Some(at + self.window);
+            refusals.quiet_until = Some(at + self.quota.period);
             std::mem::replace(&mut refusals.run, Repeated { count: 0, first_at: at })
         })
     }
 
     /// A report that was not taken is due again.
     fn not_reported(&self, id: TokenId, run: Repeated) {
-        if let Some(refusals) = self.refused().get_mut(&id) {
+        if let Some(refusals) = lock(&self.refused).get_mut(&id) {
             refusals.quiet_until = None;
             refusals.run = Repeated { count: refusals.run.count + run.count, ..run };
         }
@@ -152,19 +155,19 @@ impl Refusals {
         Self { times: VecDeque::new(), run: Repeated { count: 0, first_at: at }, quiet_until: None }
     }
 
-    fn add(&mut self, at: Timestamp, most: usize, window: Duration) {
-        if self.times.back().is_some_and(|last| last.since(at) >= window) {
+    fn add(&mut self, at: Timestamp, quota: &Quota) {
+        if self.times.back().is_some_and(|last| last.since(at) >= quota.period) {
             *self = Self::new(at);
         }
         let before = self.times.len();
-        while self.times.front().is_some_and(|first| is_over(*first, at, window)) {
+        while self.times.front().is_some_and(|first| quota.is_over(*first, at)) {
             self.times.pop_front();
         }
         if self.times.len() < before {
             // A lull: only what is left counts.
             self.run.count = self.run.count.min(self.times.len() as u64);
             self.run.first_at = self.times.front().copied().unwrap_or(at).max(self.run.first_at);
-        } else if self.times.len() >= most {
+        } else if self.times.len() >= quota.events {
             self.times.pop_front();
         }
         if self.run.count == 0 {
@@ -222,16 +225,13 @@ impl AuditSink for ThresholdSink {
 
 impl fmt::Debug for ThresholdSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Threshold { refusals, window, .. } = &*self.0;
-        f.debug_struct("ThresholdSink").field("refusals", refusals).field("window", window).finish_non_exhaustive()
+        f.debug_struct("ThresholdSink").field("quota", &self.0.quota).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for ThresholdSinkBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { refusals, window, tokens, .. } = self;
-        let mut debug = f.debug_struct("ThresholdSinkBuilder");
-        debug.field("refusals", refusals).field("window", window).field("tokens", tokens).finish_non_exhaustive()
+        f.debug_struct("ThresholdSinkBuilder").field("quota", &self.quota).finish_non_exhaustive()
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     use crate::test_util::{RecordedEvent, RecordingSink};
 
     fn sink(inner: &RecordingSink, refusals: usize) -> ThresholdSink {
-        ThresholdSink::builder(inner.clone()).refusals(refusals).window(Duration::from_millis(100)).build()
+        ThresholdSink::builder(inner.clone()).refusals(refusals).window(Duration::from_millis(100)).build().unwrap()
     }
 
     fn reports(inner: &RecordingSink) -> Vec<RecordedEvent> {
@@ -281,7 +281,7 @@ mod tests {
     fn ids_that_the_store_does_not_know_take_no_place() {
         let sink = sink(&RecordingSink::new(), 3);
         (0..1_000).for_each(|number| sink.record(&claimed(Reason::Unknown, number)).unwrap());
-        assert_eq!(sink.0.refused().sizes(), (0, 0));
+        assert_eq!(lock(&sink.0.refused).sizes(), (0, 0));
     }
 
     #[test]
@@ -363,14 +363,14 @@ mod tests {
     #[test]
     fn a_flood_of_ids_stays_within_the_bound() {
         let inner = RecordingSink::new();
-        let sink = ThresholdSink::builder(inner.clone()).refusals(2).tokens(10).build();
+        let sink = ThresholdSink::builder(inner.clone()).refusals(2).tokens(10).build().unwrap();
         for number in 0..10_000 {
             sink.record(&claimed(Reason::Mismatch, number)).unwrap();
             sink.record(&claimed(Reason::Mismatch, 0)).unwrap();
         }
-        assert_eq!(sink.0.refused().sizes(), (10, 10));
+        assert_eq!(lock(&sink.0.refused).sizes(), (10, 10));
         assert_eq!(reports(&inner).iter().filter(|report| report.claimed_id == Some(id(0))).count(), 1);
-        assert!(sink.0.refused().get(&id(0)).unwrap().times.len() <= 2);
+        assert!(lock(&sink.0.refused).get(&id(0)).unwrap().times.len() <= 2);
     }
 
     proptest! {

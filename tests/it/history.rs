@@ -1,15 +1,18 @@
 //! The history, asked the way an administrator asks: what happened, to which token, by which program.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_token_auth::test_util::RecordingSink;
 use tower_token_auth::{
-    Action, Actor, AuditEvent, AuditHistory, AuditSink, Clock, HistoryCursor, HistoryFilter, IssuePolicy, NewToken,
-    Outcome, OwnerId, Reason, Scope, TokenIssuer, UserAgent,
+    Action, Actor, AuditEvent, AuditHistory, AuditSink, BuildError, Clock, FanOut, HistoryCursor, HistoryFilter,
+    IssuePolicy, MemoryStore, NewToken, OnAuditFailure, Outcome, OwnerId, Permissions, Reason, Scope, SharedPolicy,
+    TokenAuthLayer, TokenIssuer, UserAgent,
 };
 
 use crate::cache_rules::bench::{Bench, forge};
@@ -66,9 +69,9 @@ async fn the_life_of_a_token_can_be_read_back_newest_first() {
 
     let (now, second) = (bench.clock.wall(), Duration::from_secs(1));
     let forbidden = page.events[3].at();
-    let between = history.events(&HistoryFilter::all().from(forbidden).to(now), None).unwrap().events;
+    let between = history.events(&HistoryFilter::all().since(forbidden).before(now), None).unwrap().events;
     assert_eq!(between.len(), 3, "forbidden, mistaken and revoked, but not what was refused now");
-    let none = history.events(&HistoryFilter::all().from(now + second), None).unwrap();
+    let none = history.events(&HistoryFilter::all().since(now + second), None).unwrap();
     assert!(none.events.is_empty());
 }
 
@@ -99,7 +102,7 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
     let (bench, history, _) = bench();
     let token = bench.token(Scope::ReadOnly).await;
     assert_eq!(send(&bench, Method::GET, &forge(&token.id(), &bench.stranger()), "evil/0").await, 401);
-    assert_eq!(history.applications(&token.id()), None, "not proved by anybody yet");
+    assert_eq!(history.applications_of(&token.id()), None, "not proved by anybody yet");
     for (method, agent, status) in
         [(Method::GET, "export/1", 200), (Method::POST, "export/1", 403), (Method::GET, "phone/7", 200)]
     {
@@ -109,7 +112,7 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
         let forged = forge(&token.id(), &bench.stranger());
         assert_eq!(send(&bench, Method::GET, &forged, &format!("evil/{number}")).await, 401);
     }
-    let seen = history.applications(&token.id()).unwrap();
+    let seen = history.applications_of(&token.id()).unwrap();
     let of = |name: &str| {
         let named = |agent: &UserAgent| matches!(agent, UserAgent::Named(text) if text == name);
         seen.applications.iter().find(|application| named(&application.user_agent)).unwrap()
@@ -120,7 +123,43 @@ async fn applications_are_seen_by_what_they_proved_and_guesses_only_by_their_num
     assert_eq!((of("phone/7").allowed, of("phone/7").forbidden), (1, 0));
 }
 
+#[tokio::test]
+async fn neither_who_is_refused_at_the_desk_nor_who_may_only_create_erases_what_administrators_did() {
+    let history = AuditHistory::builder().governing(3).desk(3).declined(3).build();
+    let bench = Bench::with(|builder| builder.audit(history.clone()));
+    let desk = bench.auth.issuer(bench.store.clone(), SharedPolicy::new(IssuePolicy::default()));
+    let (root, bob) = (Actor::user("root", Permissions::none().and_administer()), OwnerId::new("bob").unwrap());
+    desk.change_policy(&root, IssuePolicy::default()).await.unwrap();
+    desk.bar_owner(&root, &bob).await.unwrap();
+    let alice = Actor::user("alice", Permissions::none().and_create());
+    let issued = desk.issue(&alice, NewToken::new("alice", "export", Scope::ReadOnly)).await.unwrap();
+    let done = |action| {
+        let filter = HistoryFilter::all().action(action).outcome(Outcome::Allowed);
+        history.events(&filter, None).unwrap().events.len()
+    };
+
+    let stranger = Actor::user("mallory", Permissions::none());
+    for _ in 0..20 {
+        assert!(desk.bar_owner(&stranger, &bob).await.is_err());
+        assert!(desk.revoke(&stranger, &issued.summary().id).await.is_err());
+    }
+    assert_eq!([Action::ChangePolicy, Action::BarOwner, Action::Issue].map(done), [1, 1, 1]);
+    let refused = history.events(&HistoryFilter::all().outcome(Outcome::Refused), None).unwrap();
+    assert_eq!(refused.events.len(), 3, "they push out one another");
+
+    for number in 0..20 {
+        desk.rename(&alice, &issued.summary().id, &number.to_string()).await.unwrap();
+    }
+    assert_eq!([Action::ChangePolicy, Action::BarOwner, Action::Issue].map(done), [1, 1, 0]);
+}
+
 #[test]
 fn a_history_cannot_fail_and_so_cannot_be_required() {
-    assert!(!AuditHistory::new().can_fail());
+    let required = |sink: FanOut| {
+        let builder = TokenAuthLayer::builder(MemoryStore::new()).audit(sink);
+        builder.on_audit_failure(OnAuditFailure::Refuse).build().map(drop)
+    };
+    let history = || Arc::new(AuditHistory::new()) as Arc<dyn AuditSink>;
+    assert!(matches!(required(FanOut::new([history()])), Err(BuildError::AuditCannotFail)));
+    assert!(required(FanOut::new([history(), Arc::new(RecordingSink::new())])).is_ok(), "beside one that can");
 }

@@ -15,7 +15,7 @@ use crate::cache_rules::bench::{Bench, forge, status, status_of};
 #[tokio::test]
 async fn beside_a_history_and_before_a_queue_every_decision_is_accounted_for_once() {
     let (history, written) = (AuditHistory::new(), RecordingSink::new());
-    let sampled = SampledSink::builder(QueuedSink::new(written.clone()).unwrap()).passed_on(3).build();
+    let sampled = SampledSink::builder(QueuedSink::new(written.clone()).unwrap()).passed_on(3).build().unwrap();
     let both = FanOut::new([Arc::new(history.clone()) as Arc<dyn AuditSink>, Arc::new(sampled)]);
     let bench = Bench::with(|builder| builder.audit(both));
     let desk = bench.auth.issuer(bench.store.clone(), IssuePolicy::default());
@@ -43,7 +43,7 @@ async fn beside_a_history_and_before_a_queue_every_decision_is_accounted_for_onc
     assert_eq!((audit.written, audit.coalesced + audit.lost + audit.queued + audit.unheard), (2 * 2 * 24 + 2, 0));
     assert_eq!(audit.written + audit.sampled, audit.events);
     for token in &tokens {
-        let seen = history.applications(&token.id()).unwrap();
+        let seen = history.applications_of(&token.id()).unwrap();
         assert_eq!((seen.applications[0].allowed, seen.applications[0].forbidden, seen.unproved), (200, 14, 14));
     }
 }
@@ -51,7 +51,8 @@ async fn beside_a_history_and_before_a_queue_every_decision_is_accounted_for_onc
 #[tokio::test]
 async fn without_a_queue_too_what_was_left_out_is_counted() {
     let written = RecordingSink::new();
-    let bench = Bench::with(|builder| builder.audit(SampledSink::builder(written.clone()).passed_on(2).build()));
+    let bench =
+        Bench::with(|builder| builder.audit(SampledSink::builder(written.clone()).passed_on(2).build().unwrap()));
     let token = bench.token(Scope::ReadOnly).await;
     written.fail_all(true);
     assert_eq!(bench.status(&token).await, 200);
@@ -66,7 +67,7 @@ async fn without_a_queue_too_what_was_left_out_is_counted() {
 #[tokio::test]
 async fn a_request_that_must_be_on_record_is_not_waved_through_because_others_failed() {
     let written = RecordingSink::new();
-    let sampled = SampledSink::builder(written.clone()).passed_on(2).build();
+    let sampled = SampledSink::builder(written.clone()).passed_on(2).build().unwrap();
     let bench = Bench::with(|builder| builder.audit(sampled).on_audit_failure(OnAuditFailure::Refuse));
     let token = bench.token(Scope::ReadOnly).await;
     written.fail_all(true);
@@ -78,4 +79,22 @@ async fn a_request_that_must_be_on_record_is_not_waved_through_because_others_fa
         assert_eq!(bench.status(&token).await, 200);
     }
     assert_eq!(written.events().len(), 2);
+}
+
+#[test]
+fn a_share_a_period_or_a_memory_of_nothing_is_an_error_that_names_what_to_change() {
+    let builder = || SampledSink::builder(RecordingSink::new());
+    for (wrong, right, says) in [
+        (builder().passed_on(0), builder().passed_on(1), "SampledSinkBuilder::passed_on is zero; set it to at least 1"),
+        (builder().tokens(0), builder().tokens(1), "SampledSinkBuilder::tokens is zero; set it to at least 1"),
+        (
+            builder().period(Duration::ZERO),
+            builder().period(Duration::from_millis(1)),
+            "SampledSinkBuilder::period is zero; set it to more than zero",
+        ),
+    ] {
+        let error = wrong.build().unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+        assert!(right.build().is_ok(), "{says}");
+    }
 }

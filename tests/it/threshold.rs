@@ -77,3 +77,21 @@ async fn unknown_ids_and_admitted_requests_are_no_alarm() {
     queue.flush().await;
     assert!(reports(&written).is_empty());
 }
+
+#[test]
+fn a_threshold_that_could_never_be_reached_or_counts_nobody_is_an_error_that_names_what_to_change() {
+    let builder = || ThresholdSink::builder(RecordingSink::new());
+    for (wrong, right, says) in [
+        (builder().refusals(0), builder().refusals(1), "ThresholdSinkBuilder::refusals is zero; set it to at least 1"),
+        (builder().tokens(0), builder().tokens(1), "ThresholdSinkBuilder::tokens is zero; set it to at least 1"),
+        (
+            builder().window(Duration::ZERO),
+            builder().window(Duration::from_millis(1)),
+            "ThresholdSinkBuilder::window is zero; set it to more than zero",
+        ),
+    ] {
+        let error = wrong.build().unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+        assert!(right.build().is_ok(), "{says}");
+    }
+}

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::audit::{Action, AuditEvent, Outcome};
 use crate::clock::Timestamp;
+use crate::decision::Reason;
 use crate::id::{OwnerId, TokenId};
 
 /// Which events to look for. Lets everything through, unless narrowed.
@@ -28,10 +29,12 @@ pub struct HistoryFilter {
     pub outcome: Option<Outcome>,
     /// Only events of this action.
     pub action: Option<Action>,
+    /// Only events with this reason.
+    pub reason: Option<Reason>,
     /// Only events at this instant or after it.
-    pub from: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// Only events before this instant.
-    pub to: Option<Timestamp>,
+    pub before: Option<Timestamp>,
     /// The greatest number of events on a page, at least 1.
     pub page_size: usize,
 }
@@ -40,7 +43,16 @@ impl HistoryFilter {
     /// Lets everything through, 100 events a page.
     #[must_use]
     pub const fn all() -> Self {
-        Self { token: None, owner: None, outcome: None, action: None, from: None, to: None, page_size: 100 }
+        Self {
+            token: None,
+            owner: None,
+            outcome: None,
+            action: None,
+            reason: None,
+            since: None,
+            before: None,
+            page_size: 100,
+        }
     }
 
     /// Only events about this token: proved, handled at the desk, or claimed.
@@ -67,16 +79,22 @@ impl HistoryFilter {
         Self { action: Some(action), ..self }
     }
 
+    /// Only events with this reason.
+    #[must_use]
+    pub fn reason(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
     /// Only events at this instant or after it.
     #[must_use]
-    pub fn from(self, time: Timestamp) -> Self {
-        Self { from: Some(time), ..self }
+    pub fn since(self, time: Timestamp) -> Self {
+        Self { since: Some(time), ..self }
     }
 
     /// Only events before this instant.
     #[must_use]
-    pub fn to(self, time: Timestamp) -> Self {
-        Self { to: Some(time), ..self }
+    pub fn before(self, time: Timestamp) -> Self {
+        Self { before: Some(time), ..self }
     }
 
     /// At most this many events a page; 0 counts as 1.
@@ -93,8 +111,9 @@ impl HistoryFilter {
             && self.owner.as_ref().is_none_or(|owner| event.owner() == Some(owner))
             && self.outcome.is_none_or(|outcome| outcome == event.outcome())
             && self.action.is_none_or(|action| action == event.action())
-            && self.from.is_none_or(|from| from <= event.at())
-            && self.to.is_none_or(|to| event.at() < to)
+            && self.reason.as_ref().is_none_or(|reason| event.reason().as_ref() == Some(reason))
+            && self.since.is_none_or(|since| since <= event.at())
+            && self.before.is_none_or(|before| event.at() < before)
     }
 }
 
@@ -104,7 +123,8 @@ impl Default for HistoryFilter {
     }
 }
 
-/// Where a listing goes on. Only the history that made it can read it; its text may travel through a client.
+/// Where a listing goes on. One of events can be read only by the history that made it; its text may travel through a
+/// client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryCursor(String);
 

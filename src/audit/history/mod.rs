@@ -10,7 +10,9 @@
 //!
 //! | room | events | default | who can fill it |
 //! |---|---|---|---|
-//! | desk | acts at the desk | 10,000 | administrators |
+//! | governing | changes of the policy, bars, liftings and prunings | 1,000 | who may *administer* |
+//! | desk | what else was done at the desk | 10,000 | who may *create*, if only tokens of their own |
+//! | declined | what was asked of the desk and not done | 5,000 | everybody who is let to the desk |
 //! | reports | [`Action::is_report`] | 1,000 | nobody: they are few by their making |
 //! | allowed | admitted requests of proved tokens | 10,000 | holders of tokens |
 //! | forbidden | proved tokens that were not simply admitted | 5,000 | holders of tokens |
@@ -26,13 +28,15 @@
 //! |---|---|
 //! | a room is full | the oldest event in it is forgotten |
 //! | more tokens are in use than are tracked | the one that was longest not proved is forgotten with its applications |
-//! | the process ends | everything is forgotten; a cursor from before is [`HistoryError::Cursor`] |
+//! | the process ends | everything is forgotten. A cursor of events from before is [`HistoryError::Cursor`]; one of applications names a token's id, and goes on from there |
 //!
 //! # Cost
 //! An owned copy of the event and two mutexes, one at a time; no work grows with what is remembered. A question looks
 //! through at most all events, a thousand at a time, and requests wait no longer than that. An event takes some 0.7 KiB
-//! and at most 2.2 KiB, a token with a few applications some 1 KiB and at most 8 KiB: with the defaults some 35 MiB where
-//! 10,000 tokens are in use, and whatever is sent no more than 150 MiB.
+//! and at most 2.5 KiB, a token with a few applications some 1 KiB and at most 8 KiB: with the defaults some 35 MiB where
+//! 10,000 tokens are in use, and whatever is sent no more than 180 MiB. Where your application gives tokens
+//! [`Attributes`](crate::Attributes), the events of proved requests keep them, once for each look-up: at most 6 KiB an
+//! event more, and 90 MiB in all.
 
 mod applications;
 mod filter;
@@ -42,14 +46,14 @@ mod tests;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use applications::Applications;
 pub use applications::{ApplicationFilter, ApplicationPage, ApplicationSeen, TokenApplications, UserAgent};
 pub use filter::{HistoryCursor, HistoryError, HistoryFilter, HistoryPage};
 use rooms::{Kind, Rooms};
 
-use super::recent::Recent;
+use super::recent::{Recent, lock};
 use super::{AuditError, AuditEvent, AuditSink};
 use crate::id::TokenId;
 
@@ -82,7 +86,9 @@ pub struct AuditHistory(Arc<Memory>);
 #[derive(Debug, Clone, Copy)]
 #[must_use = "`build` makes the history"]
 pub struct AuditHistoryBuilder {
+    governing: usize,
     desk: usize,
+    declined: usize,
     reports: usize,
     allowed: usize,
     forbidden: usize,
@@ -109,7 +115,9 @@ impl AuditHistory {
     /// A history to be configured.
     pub const fn builder() -> AuditHistoryBuilder {
         AuditHistoryBuilder {
+            governing: 1_000,
             desk: 10_000,
+            declined: 5_000,
             reports: 1_000,
             allowed: 10_000,
             forbidden: 5_000,
@@ -150,7 +158,7 @@ impl AuditHistory {
 
     /// The applications that used a token; `None` where it was not proved lately.
     #[must_use]
-    pub fn applications(&self, token: &TokenId) -> Option<TokenApplications> {
+    pub fn applications_of(&self, token: &TokenId) -> Option<TokenApplications> {
         lock(&self.0.applications).0.get(token).cloned()
     }
 
@@ -158,7 +166,7 @@ impl AuditHistory {
     ///
     /// # Errors
     /// [`HistoryError::Cursor`] when the cursor is none of this listing's.
-    pub fn applications_seen(
+    pub fn applications(
         &self,
         filter: &ApplicationFilter,
         cursor: Option<&HistoryCursor>,
@@ -198,9 +206,21 @@ impl AuditHistory {
 }
 
 impl AuditHistoryBuilder {
-    /// Room for acts at the desk. Default 10,000: years of an ordinary deployment.
+    /// Room for changes of the policy, bars, liftings and prunings that were not refused. Default 1,000: years of an
+    /// ordinary deployment, and apart from the acts of those who may only create, who can make as many as they like.
+    pub const fn governing(self, events: usize) -> Self {
+        Self { governing: events, ..self }
+    }
+
+    /// Room for what else was done at the desk. Default 10,000: months of an ordinary deployment.
     pub const fn desk(self, events: usize) -> Self {
         Self { desk: events, ..self }
+    }
+
+    /// Room for what was asked of the desk and was refused, undecided or given up. Default 5,000: that takes no permission
+    /// at all, so it has to be apart from what was done.
+    pub const fn declined(self, events: usize) -> Self {
+        Self { declined: events, ..self }
     }
 
     /// Room for reports of sinks. Default 1,000.
@@ -209,7 +229,7 @@ impl AuditHistoryBuilder {
     }
 
     /// Room for admitted requests. Default 10,000: what an application does, seen closely for a while;
-    /// [`applications`](AuditHistory::applications) tells of the time before.
+    /// [`applications_of`](AuditHistory::applications_of) tells of the time before.
     pub const fn allowed(self, events: usize) -> Self {
         Self { allowed: events, ..self }
     }
@@ -231,7 +251,7 @@ impl AuditHistoryBuilder {
         Self { anonymous: events, ..self }
     }
 
-    /// How many tokens' applications are tracked, at least 1. Default 10,000.
+    /// How many tokens' applications are tracked; 0 counts as 1. Default 10,000: those in use within some days, some 10 MiB.
     pub const fn tokens(self, tokens: usize) -> Self {
         Self { tokens, ..self }
     }
@@ -240,7 +260,9 @@ impl AuditHistoryBuilder {
     #[must_use]
     pub fn build(self) -> AuditHistory {
         let rooms = Rooms::new(|kind| match kind {
+            Kind::Governing => self.governing,
             Kind::Desk => self.desk,
+            Kind::Declined => self.declined,
             Kind::Report => self.reports,
             Kind::Allowed => self.allowed,
             Kind::Forbidden => self.forbidden,
@@ -252,11 +274,6 @@ impl AuditHistoryBuilder {
         let tag = RandomState::new().hash_one(()) as u32;
         AuditHistory(Arc::new(Memory { rooms: Mutex::new(rooms), applications: Mutex::new(applications), tag }))
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one guards nothing half-done.
-fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for AuditHistory {

@@ -7,7 +7,9 @@ use crate::audit::{Action, AuditEvent, Outcome};
 /// What an event is kept among. Whoever can cause one kind at will pushes out that kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Governing,
     Desk,
+    Declined,
     Report,
     Allowed,
     Forbidden,
@@ -16,20 +18,41 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Desk, Self::Report, Self::Allowed, Self::Forbidden, Self::Mismatching, Self::Anonymous];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Governing,
+        Self::Desk,
+        Self::Declined,
+        Self::Report,
+        Self::Allowed,
+        Self::Forbidden,
+        Self::Mismatching,
+        Self::Anonymous,
+    ];
 
     pub(super) fn of(event: &AuditEvent<'_>) -> Self {
         if event.action().is_report() {
             Self::Report
         } else if event.action() != Action::Authenticate {
-            Self::Desk
+            Self::at_the_desk(event)
         } else if event.proved().is_some() {
             if event.outcome() == Outcome::Allowed { Self::Allowed } else { Self::Forbidden }
         } else if event.refused_token().is_some() {
             Self::Mismatching
         } else {
             Self::Anonymous
+        }
+    }
+
+    /// Whoever may not govern is refused before anything else, so governing that was not refused is an administrator's,
+    /// and may have been done where its end is not known.
+    fn at_the_desk(event: &AuditEvent<'_>) -> Self {
+        let governs =
+            matches!(event.action(), Action::ChangePolicy | Action::BarOwner | Action::LiftOwner | Action::Prune);
+        match event.outcome() {
+            Outcome::Refused => Self::Declined,
+            _ if governs => Self::Governing,
+            Outcome::Allowed => Self::Desk,
+            _ => Self::Declined,
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -7,7 +8,10 @@ use crate::audit::event::{Edit, Repeated, RequestFacts, Subject};
 use crate::audit::fixtures::{allowed, anonymous, claimed, desk, forbidden, id, owner, would_forbid};
 use crate::audit::{Action, Outcome};
 use crate::clock::Timestamp;
-use crate::decision::{Reason, UnavailableCause};
+use crate::decision::{AuthenticatedToken, Reason, UnavailableCause};
+use crate::id::OwnerId;
+use crate::scope::Scope;
+use crate::token::Attributes;
 
 fn report() -> AuditEvent<'static> {
     let of = Repeated { count: 50, first_at: Timestamp::from_unix_seconds(1) };
@@ -32,7 +36,7 @@ fn listed(history: &AuditHistory, filter: &HistoryFilter) -> Vec<AuditEvent<'sta
     }
 }
 
-fn sizes(history: &AuditHistory) -> [usize; 6] {
+fn sizes(history: &AuditHistory) -> [usize; Kind::ALL.len()] {
     let rooms = lock(&history.0.rooms);
     Kind::ALL.map(|kind| rooms.len(kind))
 }
@@ -45,11 +49,18 @@ fn every_event_has_its_room() {
         ..claimed(Reason::Mismatch, 1)
     };
     let about_nobody = AuditEvent { subject: Subject::Nobody, ..desk(1) };
-    let refused_at_the_desk = AuditEvent { outcome: Outcome::Refused, ..desk(1) };
+    let asked = |action, outcome| AuditEvent { action, outcome, ..desk(1) };
     for (event, kind) in [
         (desk(1), Kind::Desk),
         (about_nobody, Kind::Desk),
-        (refused_at_the_desk, Kind::Desk),
+        (asked(Action::Issue, Outcome::Refused), Kind::Declined),
+        (asked(Action::Revoke, Outcome::Unavailable), Kind::Declined),
+        (asked(Action::Rename, Outcome::Abandoned), Kind::Declined),
+        (asked(Action::ChangePolicy, Outcome::Allowed), Kind::Governing),
+        (asked(Action::BarOwner, Outcome::Allowed), Kind::Governing),
+        (asked(Action::LiftOwner, Outcome::Unavailable), Kind::Governing),
+        (asked(Action::Prune, Outcome::Abandoned), Kind::Governing),
+        (asked(Action::ChangePolicy, Outcome::Refused), Kind::Declined),
         (report(), Kind::Report),
         (allowed(1), Kind::Allowed),
         (forbidden(1), Kind::Forbidden),
@@ -87,8 +98,10 @@ fn each_filter_lets_through_what_it_names_and_nothing_else() {
         (all().outcome(Outcome::Refused), forbidden(1), allowed(1)),
         (all().outcome(Outcome::WouldForbid), would_forbid(1), forbidden(1)),
         (all().action(Action::Issue), desk(1), allowed(1)),
-        (all().from(at(7)), allowed(1).at_milli(7), allowed(1).at_milli(6)),
-        (all().to(at(7)), allowed(1).at_milli(6), allowed(1).at_milli(7)),
+        (all().reason(Reason::Paused), claimed(Reason::Paused, 1), claimed(Reason::Mismatch, 1)),
+        (all().reason(Reason::Forbidden), forbidden(1), allowed(1)),
+        (all().since(at(7)), allowed(1).at_milli(7), allowed(1).at_milli(6)),
+        (all().before(at(7)), allowed(1).at_milli(6), allowed(1).at_milli(7)),
         (all().token(id(1)).outcome(Outcome::Refused), forbidden(1), allowed(1)),
     ] {
         let history = AuditHistory::new();
@@ -149,13 +162,22 @@ fn a_cursor_of_another_history_is_an_error() {
         assert_eq!(history.events(&filter, Some(&wrong)).unwrap_err(), HistoryError::Cursor, "{wrong:?}");
     }
     let wrong = HistoryCursor::new("nonsense");
-    assert!(history.applications_seen(&ApplicationFilter::all(), Some(&wrong)).is_err());
+    assert!(history.applications(&ApplicationFilter::all(), Some(&wrong)).is_err());
 }
 
 const ROOM: usize = 5;
 
 fn of_kind(kind: usize, at: u64) -> AuditEvent<'static> {
-    let kinds = [desk(1), report(), allowed(at % 4), forbidden(1), claimed(Reason::Mismatch, at % 4), anonymous()];
+    let kinds = [
+        AuditEvent { action: Action::BarOwner, ..desk(1) },
+        desk(1),
+        AuditEvent { outcome: Outcome::Refused, ..desk(1) },
+        report(),
+        allowed(at % 4),
+        forbidden(1),
+        claimed(Reason::Mismatch, at % 4),
+        anonymous(),
+    ];
     kinds[kind].clone().at_milli(at)
 }
 
@@ -168,7 +190,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..6_usize).prop_map(Step::Record),
+        6 => (0..Kind::ALL.len()).prop_map(Step::Record),
         3 => Just(Step::NextPage),
         1 => Just(Step::StartAgain),
     ]
@@ -177,7 +199,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// What was kept of each kind, by its number; an event's time is its number.
 #[derive(Default)]
 struct Model {
-    rooms: [VecDeque<u64>; 6],
+    rooms: [VecDeque<u64>; Kind::ALL.len()],
 }
 
 impl Model {
@@ -213,7 +235,7 @@ proptest! {
             _ => filter.owner(owner("bob")),
         };
         let history = AuditHistory::builder()
-            .desk(ROOM).reports(ROOM).allowed(ROOM).forbidden(ROOM).mismatching(ROOM).anonymous(ROOM).build();
+            .governing(ROOM).desk(ROOM).declined(ROOM).reports(ROOM).allowed(ROOM).forbidden(ROOM).mismatching(ROOM).anonymous(ROOM).build();
         let (mut model, mut number) = (Model::default(), 0);
         let (mut cursor, mut before) = (None, u64::MAX);
         for step in steps {
@@ -244,7 +266,7 @@ proptest! {
 fn all_applications(history: &AuditHistory, filter: &ApplicationFilter) -> Vec<TokenApplications> {
     let (mut tokens, mut cursor) = (Vec::new(), None);
     loop {
-        let page = history.applications_seen(filter, cursor.as_ref()).unwrap();
+        let page = history.applications(filter, cursor.as_ref()).unwrap();
         assert!(page.tokens.len() <= filter.page_size);
         tokens.extend(page.tokens);
         cursor = page.next;
@@ -260,7 +282,7 @@ fn applications_are_counted_by_what_became_of_their_requests() {
     let unnamed = AuditEvent { request: None, ..allowed(1).at_milli(50) };
     record(&history, [allowed(1).at_milli(20), allowed(1).at_milli(10), forbidden(1).at_milli(40), unnamed]);
     record(&history, [would_forbid(1).at_milli(30).by("cron/1"), claimed(Reason::Mismatch, 1).by("evil/1")]);
-    let seen = history.applications(&id(1)).unwrap();
+    let seen = history.applications_of(&id(1)).unwrap();
     assert_eq!((seen.token, seen.owner.as_str(), seen.label.as_str(), seen.unproved), (id(1), "bob", "export", 1));
     let of = |application: &ApplicationSeen| {
         let ApplicationSeen { user_agent, first_at, last_at, allowed, forbidden, would_forbid } = application;
@@ -282,9 +304,9 @@ fn applications_are_counted_by_what_became_of_their_requests() {
 fn a_claim_makes_no_application_and_a_report_is_no_claim() {
     let history = AuditHistory::new();
     record(&history, [claimed(Reason::Mismatch, 1), claimed(Reason::Unknown, 2), desk(3), anonymous()]);
-    assert_eq!([1, 2, 3].map(|number| history.applications(&id(number))), [None, None, None]);
+    assert_eq!([1, 2, 3].map(|number| history.applications_of(&id(number))), [None, None, None]);
     record(&history, [allowed(1), claimed(Reason::Expired, 1), report()]);
-    assert_eq!(history.applications(&id(1)).unwrap().unproved, 1);
+    assert_eq!(history.applications_of(&id(1)).unwrap().unproved, 1);
 }
 
 #[test]
@@ -292,7 +314,7 @@ fn sixteen_applications_are_told_apart_and_all_others_are_one() {
     let history = AuditHistory::new();
     record(&history, (0..40).map(|number| allowed(1).by(&format!("agent/{number}"))));
     record(&history, [allowed(1).by("agent/3"), allowed(1).by("(other)")]);
-    let applications = history.applications(&id(1)).unwrap().applications;
+    let applications = history.applications_of(&id(1)).unwrap().applications;
     assert_eq!(applications.len(), TokenApplications::MAX_AGENTS + 1);
     assert_eq!((&applications[3].user_agent, applications[3].allowed), (&UserAgent::Named("agent/3".to_owned()), 2));
     assert_eq!((&applications[16].user_agent, applications[16].allowed), (&UserAgent::Other, 24 + 1));
@@ -318,7 +340,9 @@ fn applications_are_listed_by_owner_in_pages() {
     assert_eq!(all_applications(&history, &ApplicationFilter::all()).len(), 10);
 }
 
-/// A million requests, each with another user agent: unknown ids, guesses at one id, nobody, and the holder of one token.
+const AGENTS: [&str; 4] = ["\u{202E}evil\n", "\"}{\"", "\u{1b}[2J", "plain"];
+
+/// A million requests, each with another user agent: unknown ids, guesses at one id, nobody.
 #[test]
 fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_desk() {
     let history = AuditHistory::new();
@@ -327,29 +351,52 @@ fn a_million_hostile_requests_push_out_neither_proved_events_nor_acts_at_the_des
         &history,
         [AuditEvent { edit, ..desk(1) }, report(), allowed(1).by("honest/1"), forbidden(1).by("honest/1")],
     );
-    let agents = ["\u{202E}evil\n", "\"}{\"", "\u{1b}[2J", "plain"];
-    let (guess, nobody) = (claimed(Reason::Mismatch, 1), anonymous());
     for number in 0..1_000_000_u64 {
-        let (event, unknown) = match number % 4 {
-            0 | 3 => (&nobody, Some(Subject::Claimed(id(number)))),
-            1 => (&guess, None),
-            _ => (&nobody, None),
+        let agent = format!("{}{number}", AGENTS[number as usize / 4 % 4]);
+        let event = match number % 4 {
+            0 | 3 => claimed(Reason::Unknown, number),
+            1 => claimed(Reason::Mismatch, 1),
+            _ => anonymous(),
         };
-        let agent = format!("{}{number}", agents[number as usize / 4 % 4]);
         let request = Some(RequestFacts::new("GET", "/issues", Some(agent.as_bytes())));
-        let (event, reason) = (event.clone(), unknown.as_ref().map(|_| Reason::Unknown).or(event.reason()));
-        let subject = unknown.unwrap_or_else(|| event.subject.clone());
-        history.record(&AuditEvent { request, reason, subject, ..event }).unwrap();
+        history.record(&AuditEvent { request, ..event }).unwrap();
     }
-    assert_eq!(sizes(&history), [1, 1, 1, 1, 5_000, 1_000]);
+    assert_eq!(sizes(&history), [0, 1, 0, 1, 1, 1, 5_000, 1_000]);
     assert_eq!(lock(&history.0.applications).0.sizes(), (1, 1));
-    let seen = history.applications(&id(1)).unwrap();
+    let seen = history.applications_of(&id(1)).unwrap();
     assert_eq!((seen.applications.len(), seen.applications[0].allowed, seen.unproved), (1, 1, 250_000));
     for filter in
         [HistoryFilter::all().outcome(Outcome::Allowed), HistoryFilter::all().token(id(1)).action(Action::Issue)]
     {
         assert!(!listed(&history, &filter).is_empty(), "{filter:?}");
     }
+}
+
+/// The same from inside: holders of tokens who call themselves something else in each request.
+#[test]
+fn a_hundred_thousand_hostile_agents_of_proved_tokens_stay_within_the_bounds_and_all_are_counted() {
+    const TOKENS: u64 = 200;
+    let history = AuditHistory::builder().allowed(100).forbidden(50).tokens(TOKENS as usize / 2).build();
+    record(&history, [desk(1), claimed(Reason::Mismatch, 1)]);
+    for number in 0..100_000 {
+        let event = if number % 3 == 0 { forbidden } else { allowed };
+        let agent = format!("{}{number}", AGENTS[number as usize % 4]);
+        record(&history, [event(number % TOKENS).by(&agent)]);
+    }
+    assert_eq!(sizes(&history), [0, 1, 0, 0, 100, 50, 1, 0]);
+    let known = all_applications(&history, &ApplicationFilter::all());
+    assert_eq!(known.len() as u64, TOKENS / 2);
+    for token in known {
+        assert!(token.applications.len() <= TokenApplications::MAX_AGENTS + 1, "{token:?}");
+    }
+    // One whose place nobody takes: every request of it is in the account.
+    let history = AuditHistory::new();
+    for number in 0..1_000 {
+        record(&history, [allowed(1).by(&format!("{}{number}", AGENTS[number % 4]))]);
+    }
+    let applications = history.applications_of(&id(1)).unwrap().applications;
+    assert_eq!(applications.len(), TokenApplications::MAX_AGENTS + 1);
+    assert_eq!(applications.iter().map(|it| it.allowed).sum::<u64>(), 1_000);
 }
 
 #[test]
@@ -359,6 +406,32 @@ fn the_holder_of_a_token_fills_no_more_than_the_rooms_of_holders() {
     for number in 0..10_000 {
         record(&history, [allowed(number % 1_000).by(&number.to_string()), forbidden(1)]);
     }
-    assert_eq!(sizes(&history), [1, 0, 100, 50, 0, 0]);
+    assert_eq!(sizes(&history), [0, 1, 0, 0, 100, 50, 0, 0]);
     assert_eq!(lock(&history.0.applications).0.sizes(), (10, 10));
+}
+
+/// What the module's documentation says of an event's memory, with and without attributes.
+#[test]
+fn an_event_takes_no_more_memory_than_is_said() {
+    const EVENTS: u64 = 1_024;
+    let worst = |attributes: Attributes| {
+        let token = AuthenticatedToken::builder("o".repeat(OwnerId::MAX_LEN), "l".repeat(128), Scope::ReadOnly);
+        let token = token.attributes(attributes).build().unwrap();
+        let long = "x".repeat(2_000);
+        let request = RequestFacts::new(&long, &long, Some(long.as_bytes()))
+            .with_route(Some(long.clone()))
+            .with_request_id(Some(long.clone()));
+        AuditEvent { request: Some(request), subject: Subject::Proved(Cow::Owned(token)), ..allowed(1) }.into_owned()
+    };
+    let pairs = || (0..Attributes::MAX_COUNT).map(|at| (format!("{at:064}"), "v".repeat(Attributes::MAX_VALUE_LEN)));
+    let per_event = |attributes: &dyn Fn() -> Attributes| {
+        let history = AuditHistory::new();
+        let taken = allocation_counter::measure(|| {
+            (0..EVENTS).for_each(|_| record(&history, [worst(attributes())]));
+        });
+        taken.bytes_current as u64 / EVENTS
+    };
+    let (bare, full) = (per_event(&Attributes::default), per_event(&|| Attributes::new(pairs()).unwrap()));
+    assert!(bare > 1_024 && bare <= 2_560, "{bare} bytes: at most 2.5 KiB");
+    assert!(full > bare + 5_000 && full <= bare + 6 * 1_024, "{full} bytes: at most 6 KiB more");
 }

@@ -1,128 +1,21 @@
 //! One audit event.
 
+mod parts;
+mod vocabulary;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
+
+use parts::owned;
+pub(crate) use parts::{Edit, Repeated, RequestFacts, Subject};
+pub use vocabulary::{Action, Outcome};
 
 use crate::access::Access;
 use crate::clock::Timestamp;
 use crate::decision::{AuthenticatedToken, Reason};
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::text;
 use crate::token::{CreatedBy, SecretSlot};
-
-/// What was done or asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Action {
-    /// A request came to the gate.
-    Authenticate,
-    /// A token was asked for at the desk.
-    Issue,
-    /// A token's revocation was asked for at the desk.
-    Revoke,
-    /// A token was to be stopped for a while.
-    Pause,
-    /// A paused token was to work again.
-    Resume,
-    /// A token was to expire earlier.
-    SetExpiry,
-    /// A token's scope was to be narrowed.
-    Narrow,
-    /// A token was to be called something else.
-    Rename,
-    /// A token was to get a new secret.
-    Rotate,
-    /// Records of tokens that have long been dead were to be forgotten.
-    Prune,
-    /// All tokens of an owner were to stop.
-    BarOwner,
-    /// The tokens of a barred owner were to work again.
-    LiftOwner,
-    /// The issue policy was to be changed.
-    ChangePolicy,
-    /// No decision at all: a token has been refused so often within a while.
-    ReportThreshold,
-    /// No decision at all: a [`QueuedSink`](crate::QueuedSink) tells that it has lost so many.
-    ReportLoss,
-}
-
-impl Action {
-    /// The stable text form.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Authenticate => "authenticate",
-            Self::Issue => "issue",
-            Self::Revoke => "revoke",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::SetExpiry => "set_expiry",
-            Self::Narrow => "narrow",
-            Self::Rename => "rename",
-            Self::Rotate => "rotate",
-            Self::Prune => "prune",
-            Self::BarOwner => "bar_owner",
-            Self::LiftOwner => "lift_owner",
-            Self::ChangePolicy => "change_policy",
-            Self::ReportThreshold => "report_threshold",
-            Self::ReportLoss => "report_loss",
-        }
-    }
-
-    /// Whether it is a sink's report about other events, and stands for no decision of its own.
-    #[must_use]
-    pub const fn is_report(self) -> bool {
-        matches!(self, Self::ReportLoss | Self::ReportThreshold)
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Admitted, or done.
-    Allowed,
-    /// Let through without a token, because the builder says so
-    /// ([`on_missing`](crate::TokenAuthBuilder::on_missing), [`on_foreign`](crate::TokenAuthBuilder::on_foreign)).
-    Passed,
-    /// Refused: 400, 401 or 403.
-    Refused,
-    /// Admitted, because the gate only reports what it would refuse: it would have been a 403.
-    WouldForbid,
-    /// Undecided: 503.
-    Unavailable,
-    /// Undecided: the client left before the decision.
-    Abandoned,
-}
-
-impl Outcome {
-    /// The stable text form.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Passed => "passed",
-            Self::Refused => "refused",
-            Self::WouldForbid => "would_forbid",
-            Self::Unavailable => "unavailable",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// One decision of a gate, or one act at the desk. Holds no secret, nor any part of one.
 ///
@@ -140,113 +33,6 @@ pub struct AuditEvent<'a> {
     pub(crate) request: Option<RequestFacts<'a>>,
     pub(crate) actor: Option<Cow<'a, CreatedBy>>,
     pub(crate) edit: Option<Edit>,
-}
-
-/// What a change at the desk replaced, and by what; capped and cleaned.
-#[derive(Debug, Clone)]
-pub(crate) struct Edit {
-    pub(crate) before: Cow<'static, str>,
-    pub(crate) after: Cow<'static, str>,
-}
-
-impl Edit {
-    pub(crate) fn new(before: impl fmt::Display, after: impl fmt::Display) -> Self {
-        let clean = |text: String| cleaned(&text, AuditEvent::MAX_EDIT_LEN);
-        Self { before: clean(before.to_string()), after: clean(after.to_string()) }
-    }
-}
-
-/// That an event stands for several.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Repeated {
-    pub(crate) count: u64,
-    pub(crate) first_at: Timestamp,
-}
-
-/// Whom an event is about.
-#[derive(Debug, Clone)]
-pub(crate) enum Subject<'a> {
-    Nobody,
-    Claimed(TokenId),
-    Proved(Cow<'a, AuthenticatedToken>),
-    /// A token at the desk: nothing is claimed or proved there.
-    Handled {
-        id: Option<TokenId>,
-        owner: Option<Cow<'a, OwnerId>>,
-        label: Option<Cow<'a, Label>>,
-        scope: Option<Scope>,
-    },
-}
-
-impl Subject<'_> {
-    fn into_owned(self) -> Subject<'static> {
-        match self {
-            Self::Nobody => Subject::Nobody,
-            Self::Claimed(id) => Subject::Claimed(id),
-            Self::Proved(token) => Subject::Proved(owned(token)),
-            Self::Handled { id, owner, label, scope } => {
-                Subject::Handled { id, owner: owner.map(owned), label: label.map(owned), scope }
-            }
-        }
-    }
-}
-
-fn owned<T: ToOwned + ?Sized>(value: Cow<'_, T>) -> Cow<'static, T> {
-    Cow::Owned(value.into_owned())
-}
-
-/// What an event says of a request, already capped and cleaned.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestFacts<'a> {
-    pub(crate) method: Cow<'a, str>,
-    pub(crate) path: Cow<'a, str>,
-    pub(crate) route: Option<Cow<'a, str>>,
-    pub(crate) user_agent: Option<Cow<'a, str>>,
-    pub(crate) client_address: Option<IpAddr>,
-    pub(crate) request_id: Option<Cow<'a, str>>,
-}
-
-impl<'a> RequestFacts<'a> {
-    pub(crate) fn new(method: &'a str, path: &'a str, user_agent: Option<&'a [u8]>) -> Self {
-        Self {
-            method: text::clean(method.as_bytes(), AuditEvent::MAX_METHOD_LEN),
-            path: text::clean(path.as_bytes(), AuditEvent::MAX_PATH_LEN),
-            route: None,
-            user_agent: user_agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN)),
-            client_address: None,
-            request_id: None,
-        }
-    }
-
-    pub(crate) fn with_route(self, route: Option<String>) -> Self {
-        Self { route: route.map(|route| cleaned(&route, AuditEvent::MAX_PATH_LEN)), ..self }
-    }
-
-    pub(crate) fn with_request_id(self, id: Option<String>) -> Self {
-        Self { request_id: id.map(|id| cleaned(&id, AuditEvent::MAX_REQUEST_ID_LEN)), ..self }
-    }
-
-    fn into_owned(self) -> RequestFacts<'static> {
-        RequestFacts {
-            method: owned_method(self.method),
-            path: owned(self.path),
-            route: self.route.map(owned),
-            user_agent: self.user_agent.map(owned),
-            client_address: self.client_address,
-            request_id: self.request_id.map(owned),
-        }
-    }
-}
-
-/// The methods of RFC 9110 and RFC 5789 need no allocation.
-fn owned_method(method: Cow<'_, str>) -> Cow<'static, str> {
-    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
-    let known = KNOWN.into_iter().find(|known| *known == method);
-    known.map_or_else(|| owned(method), Cow::Borrowed)
-}
-
-fn cleaned(text: &str, max: usize) -> Cow<'static, str> {
-    Cow::Owned(text::clean(text.as_bytes(), max).into_owned())
 }
 
 impl<'a> AuditEvent<'a> {
