@@ -115,7 +115,8 @@ impl TokenIssuer {
     /// time. For the first token of a deployment.
     ///
     /// Which token it is follows from its owner and label alone. One that is there is the answer whatever its state,
-    /// and whatever the policy says today: a deployment that has its token starts. It is never made again.
+    /// and whatever the policy says today: a deployment that has its token starts. It is never made again, unless its record was [pruned](Self::prune): then nobody
+    /// knows that there was one, and it is made anew under the same id.
     ///
     /// # Errors
     /// As for [`issue`](Self::issue). A token that was stored without an answer is found by the next call, as one

@@ -14,6 +14,7 @@ mod cache_model;
 mod cache_rules;
 mod configuration;
 mod desk;
+mod desk_ensure;
 mod desk_life;
 mod desk_model;
 mod desk_rotation;
