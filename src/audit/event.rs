@@ -478,7 +478,8 @@ impl AuditEvent<'_> {
         self.request.as_ref().and_then(|request| request.request_id.as_deref())
     }
 
-    /// What a change at the desk replaced: an expiry, a scope, a label, a policy, a rotated secret's end.
+    /// What a change at the desk replaced: an expiry, a scope, a label, a policy, a rotated secret's end. Of an act that
+    /// was abandoned or came to no decision, what it would have replaced, and may have.
     #[must_use]
     pub fn before(&self) -> Option<&str> {
         self.edit.as_ref().map(|edit| &*edit.before)
@@ -488,6 +489,16 @@ impl AuditEvent<'_> {
     #[must_use]
     pub fn after(&self) -> Option<&str> {
         self.edit.as_ref().map(|edit| &*edit.after)
+    }
+
+    /// What the actor was told, where a rule of the desk forbids the act: the sentence of the
+    /// [`IssueRefusal`](crate::IssueRefusal), which for a rule of the application's own is the rule's.
+    #[must_use]
+    pub fn detail(&self) -> Option<Cow<'static, str>> {
+        match self.reason {
+            Some(Reason::NotIssued(refusal)) => Some(cleaned(&refusal.to_string(), Self::MAX_EDIT_LEN)),
+            _ => None,
+        }
     }
 
     /// Who acted at the desk.
