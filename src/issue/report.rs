@@ -7,11 +7,10 @@ use super::issuer::TokenIssuer;
 use super::manage::may_see;
 use super::new_token::{SummaryPage, TokenSummary};
 use crate::actor::Actor;
-use crate::clock::Timestamp;
 use crate::id::TokenId;
 use crate::scope::Scope;
-use crate::store::{Cursor, TokenFilter};
-use crate::token::{TokenRecord, TokenState};
+use crate::store::{Cursor, TokenFilter, can_work};
+use crate::token::TokenRecord;
 
 impl TokenIssuer {
     /// The token of this id; `None` where there is none, or none that the actor may see.
@@ -43,7 +42,7 @@ impl TokenIssuer {
     }
 
     /// The tokens that will expire within a time: whose holders want to be told. The page may be short, or empty, though
-    /// more follow: those that are dead already are left out.
+    /// more follow: a store may leave it to the desk to drop those that are dead already.
     ///
     /// # Errors
     /// As for [`list`](Self::list).
@@ -57,7 +56,7 @@ impl TokenIssuer {
         cursor: Option<&Cursor>,
     ) -> Result<SummaryPage, ListError> {
         let now = self.desk.clock.wall();
-        let filter = TokenFilter::all().expires_before(now + within);
+        let filter = TokenFilter::all().expires_before(now + within).live_at(now);
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
     }
 
@@ -76,7 +75,7 @@ impl TokenIssuer {
         cursor: Option<&Cursor>,
     ) -> Result<SummaryPage, ListError> {
         let now = self.desk.clock.wall();
-        let filter = TokenFilter::all().unused_since(now - idle);
+        let filter = TokenFilter::all().unused_since(now - idle).live_at(now);
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
     }
 
@@ -90,7 +89,7 @@ impl TokenIssuer {
     /// Nothing is changed.
     pub async fn only_reading(&self, actor: &Actor, cursor: Option<&Cursor>) -> Result<SummaryPage, ListError> {
         let now = self.desk.clock.wall();
-        let filter = TokenFilter::all().scope(Scope::ReadWrite).never_wrote();
+        let filter = TokenFilter::all().scope(Scope::ReadWrite).never_wrote().live_at(now);
         self.page(actor, filter, cursor, |record| record.last_used().is_some() && can_work(record, now)).await
     }
 
@@ -113,14 +112,12 @@ impl TokenIssuer {
 
 /// The part of what a filter lets through that the actor may see, where there can be one.
 pub(super) fn visible_part(actor: &Actor, filter: TokenFilter) -> Option<TokenFilter> {
+    // The field is public: a page of none would be a listing without end, or one that ends before it began.
+    let size = filter.page_size;
+    let filter = filter.page_size(size);
     match (actor.permissions().on_behalf(), actor.owner()) {
         (true, _) => Some(filter),
         (false, Some(own)) if filter.owner.as_ref().is_none_or(|asked| asked == own) => Some(filter.owner(own.clone())),
         (false, _) => None,
     }
-}
-
-/// Whether it works, or would if it were resumed or its owner lifted.
-pub(super) fn can_work(record: &TokenRecord, now: Timestamp) -> bool {
-    record.state() != TokenState::Revoked && record.expires_at().is_none_or(|end| now < end)
 }

@@ -30,7 +30,8 @@ impl AuditSink for Sink {
         }
         let (action, outcome) = (event.action().as_str(), event.outcome());
         let reason = event.reason().map_or("-", Reason::as_str);
-        self.0.lock().unwrap().push(format!("{action} {outcome} {reason} {}", event.actor().unwrap()));
+        let actor = event.actor().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        self.0.lock().unwrap().push(format!("{action} {outcome} {reason} {actor}"));
         Ok(())
     }
 }
@@ -39,6 +40,13 @@ impl Sink {
     #[track_caller]
     fn assert_told(&self, expected: &[&str]) {
         assert_eq!(std::mem::take(&mut *self.0.lock().unwrap()), expected);
+    }
+
+    /// As from two who act at once.
+    #[track_caller]
+    fn assert_told_in_any_order(&self, expected: &[&str]) {
+        self.0.lock().unwrap().sort();
+        self.assert_told(expected);
     }
 }
 
@@ -244,7 +252,7 @@ async fn a_list_shows_what_is_the_actors_to_see() {
 async fn a_change_of_the_policy_holds_for_the_next_token() {
     let (store, sink, switch) = (MemoryStore::new(), Sink::default(), Arc::new(AtomicBool::new(false)));
     let switched = Arc::clone(&switch);
-    let policy = move || IssuePolicy::default().force_read_only(switched.load(Ordering::SeqCst));
+    let policy = policy_fn(move || IssuePolicy::default().force_read_only(switched.load(Ordering::SeqCst)));
     let desk = builder(&store, policy, &sink).build().unwrap();
     let write = || NewToken::new("alice", "importer", Scope::ReadWrite);
     assert!(desk.issue(&creator("alice"), write()).await.is_ok());
@@ -393,17 +401,48 @@ async fn an_act_whose_caller_has_left_is_on_record_and_the_gate_asks_again() {
 async fn a_change_is_tried_again_where_somebody_else_was_faster_and_given_up_after_a_while() {
     let office = Office::new();
     let id = office.token().await.summary().id;
-    office.store.conflicts.store(3, Ordering::SeqCst);
-    assert_eq!(office.desk.pause(&creator("alice"), &id).await.unwrap().state, TokenState::Paused);
+    assert!(office.desk.pause(&creator("alice"), &id).await.is_ok());
     office.store.conflicts.store(4, Ordering::SeqCst);
     assert!(matches!(office.desk.resume(&creator("alice"), &id).await, Err(ManageError::Conflict)));
-    office.sink.assert_told(&["pause allowed - user:alice", "resume unavailable contended user:alice"]);
+    office.store.conflicts.store(3, Ordering::SeqCst);
+    assert_eq!(office.desk.resume(&creator("alice"), &id).await.unwrap().state, TokenState::Active);
+    office.sink.assert_told(&[
+        "pause allowed - user:alice",
+        "resume unavailable contended user:alice",
+        "resume allowed - user:alice",
+    ]);
+    let rename = async |conflicts| {
+        office.store.conflicts.store(conflicts, Ordering::SeqCst);
+        office.desk.rename(&Actor::system("x"), &id, format!("{conflicts}")).await
+    };
+    assert!(rename(3).await.is_ok());
+    assert!(matches!(rename(4).await, Err(ManageError::Conflict)));
     let rotate = async |conflicts| {
         office.store.conflicts.store(conflicts, Ordering::SeqCst);
         office.desk.rotate(&Actor::system("x"), &id, std::time::Duration::ZERO).await
     };
     assert!(rotate(3).await.is_ok());
     assert!(matches!(rotate(4).await, Err(ManageError::Conflict)));
+}
+
+#[tokio::test]
+async fn whoever_keeps_changing_a_token_cannot_keep_it_from_being_stopped() {
+    let office = Office::new();
+    let end = Timestamp::from_unix_seconds(4_000_000_000);
+    for (conflicts, stopped) in [(63, true), (64, false)] {
+        let actor = Actor::system("x");
+        let id =
+            office.desk.issue(&actor, NewToken::new("alice", "laptop", Scope::ReadWrite)).await.unwrap().summary().id;
+        let contend = || office.store.conflicts.store(conflicts, Ordering::SeqCst);
+        contend();
+        assert_eq!(office.desk.narrow(&actor, &id).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.expire_at(&actor, &id, end).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.pause(&actor, &id).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.revoke(&actor, &id).await.is_ok(), stopped);
+    }
 }
 
 fn crowded(answer: &Result<IssuedToken, IssueError>) -> bool {
@@ -439,7 +478,12 @@ async fn two_desks_that_are_asked_at_once_never_issue_more_than_allowed() {
     let (one, other) = both.await;
     assert_eq!(counts(&store).await, (2, 0), "both saw two");
     assert!(crowded(&one) && crowded(&other));
-    sink.assert_told(&["issue refused too_many_tokens user:alice"; 2]);
+    sink.assert_told_in_any_order(&[
+        "issue refused too_many_tokens user:alice",
+        "issue refused too_many_tokens user:alice",
+        "revoke allowed - system:withdrawn",
+        "revoke allowed - system:withdrawn",
+    ]);
     assert!(here.issue(&alice, wish("alice", "laptop")).await.is_ok());
     assert!(crowded(&there.issue(&alice, wish("alice", "laptop")).await));
 }
@@ -447,7 +491,7 @@ async fn two_desks_that_are_asked_at_once_never_issue_more_than_allowed() {
 #[tokio::test]
 async fn a_rule_that_panics_allows_nothing() {
     let (store, sink) = (MemoryStore::new(), Sink::default());
-    let policy = IssuePolicy::default().rule(|wish| match wish.label().as_str() {
+    let policy = IssuePolicy::default().rule("broken", |wish| match wish.label().as_str() {
         "laptop" => panic!("a mistake in a rule"),
         _ => Ok(()),
     });
@@ -465,11 +509,13 @@ async fn what_needs_the_policy_fails_without_it_and_what_does_not_goes_on() {
     let desk = builder(&store, Untold, &sink).build().unwrap();
     assert!(desk.pause(&creator("alice"), &id).await.is_ok());
     assert!(matches!(desk.resume(&creator("alice"), &id).await, Err(ManageError::Policy(_))));
+    assert!(matches!(desk.rename(&creator("alice"), &id, "desktop").await, Err(ManageError::Policy(_))));
     let rotated = desk.rotate(&creator("alice"), &id, std::time::Duration::ZERO).await;
     assert!(matches!(rotated, Err(ManageError::Policy(_))));
     sink.assert_told(&[
         "pause allowed - user:alice",
         "resume unavailable policy_failed user:alice",
+        "rename unavailable policy_failed user:alice",
         "rotate unavailable policy_failed user:alice",
     ]);
 }
@@ -583,7 +629,7 @@ async fn revoking_all_ends_where_others_never_stop_issuing() {
 async fn revoking_all_goes_on_after_single_failures() {
     let (hydra, desk) = Hydra::new(0).await;
     // As many conflicts as one token's tries.
-    hydra.0.conflicts.store(4, Ordering::SeqCst);
+    hydra.0.conflicts.store(64, Ordering::SeqCst);
     let report = desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap();
     assert!(report.is_complete(), "the next pass has mended it: {report:?}");
     assert_eq!((report.revoked.len(), hydra.live("alice").await), (7, 0));
@@ -594,6 +640,53 @@ async fn revoking_all_goes_on_after_single_failures() {
     hydra.1.store(usize::MAX, Ordering::SeqCst);
     let report = desk.revoke_matching(&creator("bob"), TokenFilter::all()).await.unwrap();
     assert!(matches!(report.interrupted, Some(ManageError::Store(_))));
+}
+
+#[tokio::test]
+async fn revoking_all_is_on_record_where_it_comes_to_nothing() {
+    let (hydra, sink) = (Hydra(Lossy::default(), Arc::default()), Sink::default());
+    let desk = builder(&hydra, IssuePolicy::default(), &sink).build().unwrap();
+    let nameless = desk.revoke_matching(&creator(""), TokenFilter::all()).await;
+    assert!(matches!(nameless, Err(ManageError::Actor(_))));
+    sink.assert_told(&["revoke refused unacceptable nobody"]);
+    assert!(desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap().is_complete());
+    sink.assert_told(&[]);
+    hydra.1.store(usize::MAX, Ordering::SeqCst);
+    assert!(!desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap().is_complete());
+    sink.assert_told(&["revoke unavailable store_failed user:alice"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_prune_has_not_failed() {
+    let (store, sink) = (Lossy::default(), Sink::default());
+    let hydra = Hydra(store.clone(), Arc::default());
+    let unable = builder(&hydra, IssuePolicy::default(), &sink).build().unwrap();
+    let answer = unable.prune(&Actor::system("x"), std::time::Duration::ZERO).await;
+    assert!(matches!(answer, Err(ManageError::Unsupported(_))));
+    sink.assert_told(&["prune refused unsupported system:x"]);
+    let able = builder(&store, IssuePolicy::default(), &sink).build().unwrap();
+    assert_eq!(able.prune(&Actor::system("x"), std::time::Duration::ZERO).await.unwrap(), 0);
+    store.fails.store(true, Ordering::SeqCst);
+    let answer = able.prune(&Actor::system("x"), std::time::Duration::ZERO).await;
+    assert!(matches!(answer, Err(ManageError::Store(_))));
+    sink.assert_told(&["prune allowed - system:x", "prune unavailable store_failed system:x"]);
+}
+
+#[tokio::test]
+async fn an_ensured_token_that_cannot_be_recorded_is_not_lost_to_its_deployment() {
+    let (store, sink) = (MemoryStore::new(), Sink::default());
+    let desk = builder(&store, IssuePolicy::default(), &sink).on_audit_failure(OnAuditFailure::Refuse).build().unwrap();
+    let ops = Actor::system("bootstrap");
+    sink.1.store(true, Ordering::SeqCst);
+    assert!(matches!(desk.ensure(&ops, wish("ops", "first")).await, Err(IssueError::Audit)));
+    sink.1.store(false, Ordering::SeqCst);
+    let Ensured::Exists(found) = desk.ensure(&ops, wish("ops", "first")).await.unwrap() else {
+        panic!("it exists already");
+    };
+    assert_eq!(found.state, TokenState::Paused, "nobody has its text");
+    sink.assert_told(&[]);
+    desk.rotate(&ops, &found.id, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(desk.resume(&ops, &found.id).await.unwrap().state, TokenState::Active);
 }
 
 #[tokio::test]

@@ -86,6 +86,10 @@ impl TokenAuthLayer {
     /// A desk that issues and revokes tokens for this gate: same prefix, hasher, clock and audit sink, and this gate
     /// obeys its changes at once. Where no other is set, the registry is also the one for the gate's
     /// [upkeep](TokenAuthBuilder::upkeep).
+    ///
+    /// # Security
+    /// The policy is the desk's alone. Where the gate [applies one at use](TokenAuthBuilder::policy_at_use), give both the
+    /// same provider: nothing checks that, and with two that differ the gate goes on by its own.
     pub fn issuer(&self, registry: impl TokenRegistry + 'static, policy: impl PolicyProvider + 'static) -> TokenIssuer {
         let authenticator = &self.gate.authenticator;
         let registry: Arc<dyn ErasedRegistry> = Arc::new(registry);

@@ -60,6 +60,7 @@ fn histories_reach_what_they_are_about() {
         "not_earlier",
         "not_found",
         "on_behalf_not_permitted",
+        "owner_barred",
         "read_only_enforced",
         "revoked",
         "rotation_underway",

@@ -135,6 +135,21 @@ impl Model {
         }
     }
 
+    /// The same of a token that is there.
+    fn judge_again(
+        &self,
+        who: Who,
+        owner: Who,
+        write: bool,
+        ends: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Told> {
+        if self.barred.contains(&owner) {
+            return Err("owner_barred".to_owned());
+        }
+        self.judge(who, owner, write, ends, now)
+    }
+
     fn live_of(&self, owner: Who, now: Timestamp) -> usize {
         self.tokens.iter().filter(|token| token.owner == owner && token.is_live(now)).count()
     }
@@ -175,7 +190,7 @@ impl Model {
             Ok(token) => (token.owner, token.write, token.ends),
             Err(refused) => return refused,
         };
-        if let Err(refused) = self.judge(who, owner, write, ends, now) {
+        if let Err(refused) = self.judge_again(who, owner, write, ends, now) {
             return refused;
         }
         // It is one of those that are counted.
@@ -222,7 +237,7 @@ impl Model {
             Ok(token) => (token.owner, token.write, token.ends),
             Err(refused) => return refused,
         };
-        if let Err(refused) = self.judge(who, owner, write, ends, now) {
+        if let Err(refused) = self.judge_again(who, owner, write, ends, now) {
             return refused;
         }
         told(self.usable(who, at).and_then(|token| {
