@@ -269,21 +269,21 @@ impl StdError for ManageError {
     }
 }
 
-/// Why tokens were not listed.
+/// Why nothing was found or listed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ListError {
+pub enum ReadError {
     /// The store could not answer.
     Store(StoreError),
 }
 
-impl fmt::Display for ListError {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the tokens could not be listed")
+        f.write_str("the tokens could not be read")
     }
 }
 
-impl StdError for ListError {
+impl StdError for ReadError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Store(error) => Some(error),

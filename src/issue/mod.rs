@@ -79,7 +79,7 @@ mod turns;
 mod wish;
 
 pub use builder::TokenIssuerBuilder;
-pub use error::{IssueError, ListError, ManageError};
+pub use error::{IssueError, ManageError, ReadError};
 pub(crate) use issuer::DeskParts;
 pub use issuer::TokenIssuer;
 pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::ListError;
+use super::error::ReadError;
 use super::issuer::TokenIssuer;
 use super::manage::may_see;
 use super::new_token::{SummaryPage, TokenSummary};
@@ -16,19 +16,19 @@ impl TokenIssuer {
     /// The token of this id; `None` where there is none, or none that the actor may see.
     ///
     /// # Errors
-    /// [`ListError::Store`] when the store cannot answer.
+    /// [`ReadError::Store`] when the store cannot answer.
     ///
     /// # Cancellation
     /// Nothing is changed.
-    pub async fn find(&self, actor: &Actor, id: &TokenId) -> Result<Option<TokenSummary>, ListError> {
-        let found = self.find_visible(actor, id).await.map_err(ListError::Store)?;
+    pub async fn find(&self, actor: &Actor, id: &TokenId) -> Result<Option<TokenSummary>, ReadError> {
+        let found = self.find_visible(actor, id).await.map_err(ReadError::Store)?;
         Ok(found.as_ref().map(TokenSummary::from))
     }
 
     /// The tokens that the actor may see and the filter lets through, a page at a time.
     ///
     /// # Errors
-    /// [`ListError::Store`] when the store cannot answer, or does not know the cursor.
+    /// [`ReadError::Store`] when the store cannot answer, or does not know the cursor.
     ///
     /// # Cancellation
     /// Nothing is changed.
@@ -37,7 +37,7 @@ impl TokenIssuer {
         actor: &Actor,
         filter: TokenFilter,
         cursor: Option<&Cursor>,
-    ) -> Result<SummaryPage, ListError> {
+    ) -> Result<SummaryPage, ReadError> {
         self.page(actor, filter, cursor, |_| true).await
     }
 
@@ -54,7 +54,7 @@ impl TokenIssuer {
         actor: &Actor,
         within: Duration,
         cursor: Option<&Cursor>,
-    ) -> Result<SummaryPage, ListError> {
+    ) -> Result<SummaryPage, ReadError> {
         let now = self.desk.clock.wall();
         let filter = TokenFilter::all().expires_before(now + within).live_at(now);
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
@@ -73,7 +73,7 @@ impl TokenIssuer {
         actor: &Actor,
         idle: Duration,
         cursor: Option<&Cursor>,
-    ) -> Result<SummaryPage, ListError> {
+    ) -> Result<SummaryPage, ReadError> {
         let now = self.desk.clock.wall();
         let filter = TokenFilter::all().unused_since(now - idle).live_at(now);
         self.page(actor, filter, cursor, |record| can_work(record, now)).await
@@ -87,7 +87,7 @@ impl TokenIssuer {
     ///
     /// # Cancellation
     /// Nothing is changed.
-    pub async fn only_reading(&self, actor: &Actor, cursor: Option<&Cursor>) -> Result<SummaryPage, ListError> {
+    pub async fn only_reading(&self, actor: &Actor, cursor: Option<&Cursor>) -> Result<SummaryPage, ReadError> {
         let now = self.desk.clock.wall();
         let filter = TokenFilter::all().scope(Scope::ReadWrite).never_wrote().live_at(now);
         self.page(actor, filter, cursor, |record| record.last_used().is_some() && can_work(record, now)).await
@@ -99,11 +99,11 @@ impl TokenIssuer {
         filter: TokenFilter,
         cursor: Option<&Cursor>,
         keep: impl Fn(&TokenRecord) -> bool,
-    ) -> Result<SummaryPage, ListError> {
+    ) -> Result<SummaryPage, ReadError> {
         let Some(filter) = visible_part(actor, filter) else {
             return Ok(SummaryPage { tokens: Vec::new(), next: None });
         };
-        let page = self.desk.registry.list(&filter, cursor).await.map_err(ListError::Store)?;
+        let page = self.desk.registry.list(&filter, cursor).await.map_err(ReadError::Store)?;
         // The filter says so already; a store that overlooks it must not show one user another's tokens.
         let shown = page.records.iter().filter(|record| may_see(actor, record) && keep(record));
         Ok(SummaryPage { tokens: shown.map(TokenSummary::from).collect(), next: page.next })

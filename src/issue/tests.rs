@@ -689,32 +689,114 @@ async fn an_ensured_token_that_cannot_be_recorded_is_not_lost_to_its_deployment(
     assert_eq!(desk.resume(&ops, &found.id).await.unwrap().state, TokenState::Active);
 }
 
-#[tokio::test]
-async fn errors_are_one_phrase_each_with_their_cause_apart() {
-    use std::error::Error as _;
-    let id: TokenId = "0123456789abcdef".parse().unwrap();
-    let absent = desk(&MemoryStore::new()).revoke(&creator("alice"), &id).await.unwrap_err();
-    assert_eq!((absent.to_string().as_str(), absent.source().is_none()), ("there is no such token", true));
-    let refused = ManageError::Refused(IssueRefusal::TooManyTokens { max: 3 });
-    assert_eq!(refused.source().unwrap().to_string(), "an owner may have 3 live tokens, and has them");
-    let until = Timestamp::from_unix_seconds(0);
-    let text = "the token's new secret is in use, and the old one works until 1970-01-01T00:00:00.000Z";
-    assert_eq!(ManageError::RotationUnderway { until }.to_string(), text);
+/// What an error says, and what its cause says.
+fn told(error: &dyn std::error::Error) -> (String, Option<String>) {
+    (error.to_string(), error.source().map(ToString::to_string))
+}
+
+const BACKEND: &str = "the backend failed";
+const UNIX: Timestamp = Timestamp::from_unix_seconds(0);
+
+fn no_name() -> crate::text::TextError {
+    OwnerId::new("").unwrap_err()
+}
+
+fn failed() -> StoreError {
+    StoreError::new("connection refused")
+}
+
+#[test]
+fn why_nothing_is_issued_is_one_phrase_with_its_cause_apart() {
+    use crate::hash::HashError;
+    let no_name_told = no_name().to_string();
+    let hash = || HashError::Failed("out of memory".into());
+    let hash_told = hash().to_string();
+    for (error, text, cause) in [
+        (IssueError::Owner(no_name()), "the owner's name is not acceptable", Some(&*no_name_told)),
+        (IssueError::Label(no_name()), "the label is not acceptable", Some(&no_name_told)),
+        (IssueError::Actor(no_name()), "the actor's name is not acceptable", Some(&no_name_told)),
+        (IssueError::Refused(IssueRefusal::Rule("ask first")), "the token may not be issued", Some("ask first")),
+        (IssueError::IdTaken, "no free token id was found", None),
+        (IssueError::Hash(hash()), "the secret could not be hashed", Some(&hash_told)),
+        (IssueError::Busy, "the hash workers are busy", None),
+        (IssueError::Store(failed()), "the token store could not answer", Some(BACKEND)),
+        (IssueError::Policy(failed()), "the issue policy could not be read", Some(BACKEND)),
+        (IssueError::Audit, "the audit event could not be recorded", None),
+    ] {
+        assert_eq!(told(&error), (text.to_owned(), cause.map(str::to_owned)));
+    }
+    assert_eq!(told(&ReadError::Store(failed())).0, "the tokens could not be read");
+    assert_eq!(told(&failed()), (BACKEND.to_owned(), Some("connection refused".to_owned())));
+}
+
+#[test]
+fn why_nothing_is_changed_is_one_phrase_with_its_cause_apart() {
+    use crate::hash::HashError;
+    let no_name_told = no_name().to_string();
+    let hash = || HashError::Failed("out of memory".into());
+    let hash_told = hash().to_string();
+    let crowded = IssueRefusal::TooManyTokens { max: 3 };
+    let unable = StoreError::unsupported("this policy is fixed");
+    for (error, text, cause) in [
+        (ManageError::Actor(no_name()), "the actor's name is not acceptable", Some(&*no_name_told)),
+        (ManageError::Label(no_name()), "the label is not acceptable", Some(&no_name_told)),
+        (ManageError::NotFound, "there is no such token", None),
+        (
+            ManageError::Refused(crowded),
+            "the rules of the desk do not allow it",
+            Some("an owner may have 3 live tokens, and has them"),
+        ),
+        (ManageError::Revoked, "the token is revoked", None),
+        (
+            ManageError::ExpiryNotEarlier { expires_at: UNIX },
+            "the expiry can only move to before 1970-01-01T00:00:00.000Z",
+            None,
+        ),
+        (
+            ManageError::RotationUnderway { until: UNIX },
+            "the token's new secret is in use, and the old one works until 1970-01-01T00:00:00.000Z",
+            None,
+        ),
+        (ManageError::Conflict, "somebody else kept changing it at the same time", None),
+        (ManageError::Hash(hash()), "the secret could not be hashed", Some(&hash_told)),
+        (ManageError::Busy, "the hash workers are busy", None),
+        (ManageError::Policy(failed()), "the issue policy could not be read or changed", Some(BACKEND)),
+        (ManageError::Unsupported(unable), "it is not supported here", Some(BACKEND)),
+        (ManageError::Store(failed()), "the token store could not answer", Some(BACKEND)),
+        (ManageError::Audit, "it is done, and the audit event could not be recorded", None),
+    ] {
+        assert_eq!(told(&error), (text.to_owned(), cause.map(str::to_owned)));
+    }
 }
 
 #[test]
 fn every_act_can_be_spawned() {
-    fn is_send<T: Send>(_: &T) {}
+    fn are_send(acts: &[&dyn Send]) {
+        assert_eq!(acts.len(), 20, "all of them");
+    }
     let (desk, actor) = (desk(&MemoryStore::new()), creator("alice"));
-    let (id, owner) = (TokenId::generate().unwrap(), OwnerId::new("alice").unwrap());
-    is_send(&desk.issue(&actor, wish("alice", "laptop")));
-    is_send(&desk.revoke(&actor, &id));
-    is_send(&desk.resume(&actor, &id));
-    is_send(&desk.rename(&actor, &id, "desktop"));
-    is_send(&desk.rotate(&actor, &id, std::time::Duration::ZERO));
-    is_send(&desk.revoke_matching(&actor, TokenFilter::all()));
-    is_send(&desk.change_policy(&actor, IssuePolicy::default()));
-    is_send(&desk.bar_owner(&actor, &owner));
-    is_send(&desk.prune(&actor, std::time::Duration::ZERO));
-    is_send(&desk.unused(&actor, std::time::Duration::ZERO, None));
+    let (id, owner, no_time) =
+        (TokenId::generate().unwrap(), OwnerId::new("alice").unwrap(), std::time::Duration::ZERO);
+    are_send(&[
+        &desk.policy(),
+        &desk.issue(&actor, wish("alice", "laptop")),
+        &desk.ensure(&actor, wish("alice", "laptop")),
+        &desk.revoke(&actor, &id),
+        &desk.pause(&actor, &id),
+        &desk.resume(&actor, &id),
+        &desk.expire_at(&actor, &id, UNIX),
+        &desk.narrow(&actor, &id),
+        &desk.rename(&actor, &id, "desktop"),
+        &desk.rotate(&actor, &id, no_time),
+        &desk.revoke_matching(&actor, TokenFilter::all()),
+        &desk.change_policy(&actor, IssuePolicy::default()),
+        &desk.bar_owner(&actor, &owner),
+        &desk.lift_owner(&actor, &owner),
+        &desk.prune(&actor, no_time),
+        &desk.find(&actor, &id),
+        &desk.list(&actor, TokenFilter::all(), None),
+        &desk.expiring(&actor, no_time, None),
+        &desk.unused(&actor, no_time, None),
+        &desk.only_reading(&actor, None),
+    ]);
 }

@@ -20,6 +20,7 @@ mod desk_life;
 mod desk_model;
 mod desk_rotation;
 mod desk_rules;
+mod desk_seeing;
 mod desk_table;
 mod extractors;
 mod history;
