@@ -91,6 +91,8 @@ impl Model {
             Step::Resume(who, at) => self.resume(who, at, now),
             Step::ExpireIn(who, at, span) => self.expire(who, at, now + span),
             Step::Narrow(who, at) => self.narrow(who, at),
+            // What it is called decides nothing.
+            Step::Rename(who, at, _) => told(self.usable(who, at).map(|_| ())),
             Step::Revoke(who, at) => self.revoke(who, at, now),
             Step::RevokeAllOf(who, owner) => self.revoke_all_of(who, owner, now),
             Step::Rotate(who, at, overlap) => self.rotate(who, at, overlap, now),
