@@ -99,6 +99,7 @@ impl Actor {
     ///
     /// # Security
     /// Without any permission it can still see its owner's tokens, and stop them: revoke, pause, narrow, expire earlier.
+    /// It can also rename them, as far as the policy's rules let it.
     #[must_use]
     pub fn token(token: &AuthenticatedToken, permissions: Permissions) -> Self {
         Self(Kind::Token { token: token.clone(), permissions })

@@ -5,11 +5,12 @@ mod issue_refusal;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use issue_refusal::IssueRefusal;
 
 use crate::access::Access;
-use crate::clock::Timestamp;
+use crate::clock::{Span, Timestamp};
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::token::{Attributes, DeadReason, Noted, RetiringSecret, SecretSlot, TokenRecord};
@@ -215,6 +216,8 @@ pub enum Reason {
     Unacceptable,
     /// The token's new secret is in use while the old one still works: it can be replaced when that has ended.
     RotationUnderway,
+    /// What the desk was asked for is not in the power of its registry, or of the provider of its policy.
+    Unsupported,
 }
 
 impl Reason {
@@ -237,6 +240,7 @@ impl Reason {
             Self::NotIssued(refusal) => refusal.as_str(),
             Self::Unacceptable => "unacceptable",
             Self::RotationUnderway => "rotation_underway",
+            Self::Unsupported => "unsupported",
         }
     }
 }
@@ -258,7 +262,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why no decision could be made. All of these are answered 503 and none is cached.
+/// Why no decision could be made, or no act done. At the gate all of these are answered 503, and none is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnavailableCause {
@@ -267,7 +271,7 @@ pub enum UnavailableCause {
     /// The store, or what is asked beside it, panicked.
     StorePanicked,
     /// The store, and what is asked beside it, did not answer within
-    /// [`LookupLimits::timeout`](crate::LookupLimits::timeout).
+    /// [`LookupLimits::timeout`](crate::LookupLimits::timeout), or a desk within 20 s.
     StoreTimedOut,
     /// The owner directory answered with an error.
     OwnersFailed,
@@ -325,35 +329,69 @@ impl fmt::Display for UnavailableCause {
 /// What the authenticator says of a token that has our shape.
 pub(crate) type Verdict = Result<AuthenticatedToken, Reason>;
 
-/// A store could not answer. Opaque: the cause is its [`source`](StdError::source).
+/// A store could not answer, or whatever else the application was asked for: the policy, an owner directory, a feed.
+/// Opaque: the cause is its [`source`](StdError::source).
 ///
 /// The gate answers 503, never 401, and caches nothing.
 ///
 /// # Example
 /// ```
+/// use std::error::Error;
 /// use tower_token_auth::StoreError;
 ///
 /// let error = StoreError::new("connection refused");
-/// assert_eq!(error.to_string(), "the token store failed");
+/// assert_eq!(error.to_string(), "the backend failed");
+/// assert_eq!(error.source().unwrap().to_string(), "connection refused");
 /// ```
 #[derive(Debug)]
-pub struct StoreError(Box<dyn StdError + Send + Sync>);
+pub struct StoreError {
+    kind: Kind,
+    cause: Box<dyn StdError + Send + Sync>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Failed,
+    Unsupported,
+    Late,
+}
 
 impl StoreError {
     /// An error with its cause.
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(cause.into())
+        Self { kind: Kind::Failed, cause: cause.into() }
+    }
+
+    /// It is not in its power, and never was: to prune, or to change a policy that is fixed. Nothing has failed.
+    pub fn unsupported(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind: Kind::Unsupported, cause: cause.into() }
+    }
+
+    /// Whether it is [not in its power](Self::unsupported).
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
+    }
+
+    /// It was given up after so long.
+    pub(crate) fn late(after: Duration) -> Self {
+        Self { kind: Kind::Late, cause: format!("there was no answer within {}", Span(after)).into() }
+    }
+
+    /// How the audit trail tells it, where it failed for a desk.
+    pub(crate) fn cause_or(&self, failed: UnavailableCause) -> UnavailableCause {
+        if self.kind == Kind::Late { UnavailableCause::StoreTimedOut } else { failed }
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the token store failed")
+        f.write_str("the backend failed")
     }
 }
 
 impl StdError for StoreError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
+        Some(&*self.cause)
     }
 }

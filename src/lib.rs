@@ -102,8 +102,8 @@ pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, Unavail
 pub use hash::{Argon2Cost, Argon2Hasher, HashCost, HashError, Scratch, SecretHasher, Sha256Hasher};
 pub use id::{IdError, Label, OwnerId, TokenId};
 pub use issue::{
-    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, ManageError, NewToken, PolicyProvider, Proposal,
-    RevokeReport, SharedPolicy, SummaryPage, TokenIssuer, TokenIssuerBuilder, TokenSummary,
+    Ensured, IssueError, IssuePolicy, IssuedToken, ManageError, NewToken, PolicyFn, PolicyProvider, Proposal,
+    ReadError, RevokeReport, SharedPolicy, SummaryPage, TokenIssuer, TokenIssuerBuilder, TokenSummary, policy_fn,
 };
 pub use middleware::{
     OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TOKEN_EXPIRES_AT, TOKEN_SCOPE, TokenAuth,

@@ -1,6 +1,6 @@
 //! What the desk can be asked: which tokens there are, and which nobody needs as they are.
 
-use tower_token_auth::{Cursor, LastUsed, ListError, SummaryPage, Timestamp, TokenFilter, TokenSummary};
+use tower_token_auth::{Cursor, LastUsed, ReadError, SummaryPage, Timestamp, TokenFilter, TokenSummary};
 
 use super::table::listing;
 use super::tour::{Call, Tour};
@@ -48,7 +48,7 @@ pub(crate) async fn reports(tour: &mut Tour, people: &People) -> Fallible<()> {
 }
 
 /// All pages of a listing; the desk's own order is that of the ids, which are random.
-async fn pages(page: impl AsyncFn(Option<&Cursor>) -> Result<SummaryPage, ListError>) -> Fallible<Vec<TokenSummary>> {
+async fn pages(page: impl AsyncFn(Option<&Cursor>) -> Result<SummaryPage, ReadError>) -> Fallible<Vec<TokenSummary>> {
     let (mut tokens, mut cursor) = (Vec::new(), None);
     loop {
         let SummaryPage { tokens: some, next, .. } = page(cursor.as_ref()).await?;

@@ -66,7 +66,7 @@ pub(crate) async fn limits(tour: &mut Tour, people: &People) -> Fallible<()> {
         .max_lifetime(Some(365 * DAY))
         .max_lifetime_of(ReadWrite, Some(90 * DAY))
         .max_live_tokens(Some(5))
-        .rule(|wish| match (wish.owner().as_str().starts_with("robot-"), wish.scope()) {
+        .rule("robots only read", |wish| match (wish.owner().as_str().starts_with("robot-"), wish.scope()) {
             (true, ReadWrite) => Err(ROBOTS),
             _ => Ok(()),
         });

@@ -30,7 +30,7 @@ use super::{AuditError, AuditEvent, AuditSink, Flush};
 /// Names and meaning of the fields are covered by semantic versioning, and those of
 /// [`TracingSink`](crate::TracingSink): `version` (a number), `at` (RFC 3339, UTC, milliseconds), `action`, `outcome`,
 /// `reason`, `token_id`, `claimed_id`, `owner`, `label`, `scope`, `secret`, `access`, `method`, `path`, `route`,
-/// `user_agent`, `client_address`, `request_id`, `actor`, `before`, `after`, and of an event that stands for several
+/// `user_agent`, `client_address`, `request_id`, `actor`, `before`, `after`, `detail`, and of an event that stands for several
 /// `count` (a number) and `first_at`. A field without a value is left out.
 ///
 /// # Example
@@ -221,6 +221,7 @@ impl Line<'_> {
         line.text("actor", event.actor())?;
         line.text("before", event.before())?;
         line.text("after", event.after())?;
+        line.text("detail", event.detail())?;
         line.number("count", Some(event.count()).filter(|count| *count != 1))?;
         line.text("first_at", Some(event.first_at()).filter(|first| *first != event.at()))?;
         buffer.write_all(b"}\n")
@@ -261,6 +262,7 @@ impl fmt::Debug for JsonLinesSink {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::collections::{HashMap, VecDeque};
 
     use proptest::prelude::*;
@@ -349,6 +351,7 @@ mod tests {
             ("actor", event.actor().map(|it| it.to_string())),
             ("before", event.before().map(str::to_owned)),
             ("after", event.after().map(str::to_owned)),
+            ("detail", event.detail().map(Cow::into_owned)),
         ] {
             assert_eq!(text(take(name)), told, "{name}");
         }

@@ -25,10 +25,13 @@ pub(super) struct Places {
 
 /// What the thread is to do next.
 pub(super) enum Turn {
-    Write(AuditEvent<'static>),
+    Write(Event),
     /// Nothing waits; what was lost is still to be reported.
     Report,
 }
+
+/// Boxed: it goes from hand to hand, and is some 350 bytes large.
+pub(super) type Event = Box<AuditEvent<'static>>;
 
 struct Room {
     events: VecDeque<Queued>,
@@ -37,7 +40,7 @@ struct Room {
 
 struct Queued {
     ticket: u64,
-    event: AuditEvent<'static>,
+    event: Event,
 }
 
 /// What the thread holds: it has not left its place before it is written.
@@ -80,7 +83,7 @@ impl Places {
     }
 
     /// Gives a proved event back that finds no place. Noise always finds one, if only in a summary.
-    pub(super) fn put(&mut self, event: AuditEvent<'static>) -> Result<(), AuditEvent<'static>> {
+    pub(super) fn put(&mut self, event: Event) -> Result<(), Event> {
         let ticket = self.tickets;
         let (proved, noise) = (self.in_hand_of(Kind::Proved), self.in_hand_of(Kind::Noise));
         if !event.is_anonymous() {
@@ -145,7 +148,7 @@ impl Places {
             return self.noise.take(Kind::Noise);
         }
         let summary = self.summaries.pop_front()?;
-        Some((InHand { ticket: summary.ticket, kind: Kind::Other }, Turn::Write(summary.into_event())))
+        Some((InHand { ticket: summary.ticket, kind: Kind::Other }, Turn::Write(Box::new(summary.into_event()))))
     }
 
     fn take_report(&mut self) -> Option<(InHand, Turn)> {

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 
 use super::event::{Repeated, Subject};
 use super::outage::Outage;
-use super::places::{Places, Turn};
+use super::places::{Event, Places, Turn};
 use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch, guarded};
 use crate::clock::Clock;
 use crate::decision::{Reason, UnavailableCause};
@@ -46,7 +46,7 @@ struct State {
 }
 
 /// Why an event was not taken in, and the event: it is dropped out of the lock.
-struct Refused(&'static str, #[expect(dead_code, reason = "held only to be dropped")] AuditEvent<'static>);
+struct Refused(&'static str, #[expect(dead_code, reason = "held only to be dropped")] Event);
 
 impl Queue {
     pub(super) fn new(inner: Arc<dyn AuditSink>, clock: Arc<dyn Clock>, proved: usize, noise: usize) -> Self {
@@ -78,6 +78,7 @@ impl Queue {
     pub(super) fn take_in(&self, event: AuditEvent<'static>) -> Result<(), AuditError> {
         let decisions = event.decisions();
         self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
+        let event = Box::new(event);
         let (taken, asleep) = {
             let mut state = self.lock();
             let taken = state.take_in(event);
@@ -225,7 +226,7 @@ const fn lets_through(outcome: Outcome) -> bool {
 impl State {
     /// While the sink within fails, nothing is taken in that lets anybody do something. The thread then tries a report of
     /// the loss: no request is risked to find out whether the sink is well again.
-    fn take_in(&mut self, event: AuditEvent<'static>) -> Result<(), Refused> {
+    fn take_in(&mut self, event: Event) -> Result<(), Refused> {
         if self.failing && lets_through(event.outcome()) {
             self.places.ask_for_report();
             return Err(Refused("the sink behind the audit queue fails", event));

@@ -26,7 +26,7 @@
 //! | hangs | as slow; its thread can not be ended, only left |
 //!
 //! # Cost
-//! An owned copy of the event (2 to 4 small allocations), a mutex, and a wake-up where the thread sleeps. A full queue
+//! An owned copy of the event (3 to 5 small allocations), a mutex, and a wake-up where the thread sleeps. A full queue
 //! of the default size holds some 5 MiB.
 
 use std::fmt;

@@ -16,7 +16,7 @@ use super::{Action, AuditError, AuditEvent, AuditSink, Outcome};
 ///
 /// Fields: `version`, `action`, `outcome`, `reason`, `token_id` (proved, or handled at the desk), `claimed_id`
 /// (not proved), `owner`, `label`, `scope`, `secret` (`current` or `retiring`, of a proved token), `access`, `method`, `path`, `route`, `user_agent`, `client_address`,
-/// `request_id`, `actor`, `before` and `after` (of a change at the desk); of an event that stands for several decisions also `count` and `first_at`.
+/// `request_id`, `actor`, `before` and `after` (of a change at the desk), `detail` (of what the desk refused); of an event that stands for several decisions also `count` and `first_at`.
 ///
 /// # Security
 /// A filter such as `RUST_LOG=warn` hides the admitted requests, `RUST_LOG=my_app=info` hides everything: name the
@@ -65,6 +65,7 @@ macro_rules! emit {
             actor = event.actor().map(tracing::field::display),
             before = event.before(),
             after = event.after(),
+            detail = event.detail().as_deref(),
             count = Some(event.count()).filter(|count| *count != 1),
             first_at = Some(event.first_at()).filter(|first| *first != event.at()).map(tracing::field::display),
             "{}",

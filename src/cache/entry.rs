@@ -139,7 +139,7 @@ impl Entry {
     /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
     /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
     pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
-        if self.known.record.revision() > known.record.revision() {
+        if self.known.record.version() > known.record.version() {
             self.known.told.store(false, Ordering::Relaxed);
             return Self { known: self.known.limited_by(&known.record), trust, ..self.clone() };
         }
@@ -222,6 +222,20 @@ mod tests {
         Known::new(GateId::NONE, record.with_revision(Revision::new(revision)))
     }
 
+    /// A record in its first revision that was made so many seconds after those of [`known`].
+    fn made_later(seconds: u64) -> Arc<Known> {
+        let known = known(1);
+        let record = TokenRecord::new(
+            known.record.id(),
+            known.record.owner().clone(),
+            known.record.label().clone(),
+            known.record.scope(),
+            known.record.secret().clone(),
+            Timestamp::from_unix_seconds(1 + seconds),
+        );
+        Known::new(GateId::NONE, record)
+    }
+
     fn entry(revision: u64) -> Entry {
         let trust = Some(Trust::since(at(100, 100), TTL, AHEAD));
         Entry { known: known(revision), proofs: Proofs::default(), trust }
@@ -292,6 +306,14 @@ mod tests {
             let updated = old.updated(&known, trust);
             assert_eq!(Arc::ptr_eq(&updated.known, &known), replaces, "{revision}");
             assert!(updated.is_fresh(at(259, 259)), "the answer is trusted, whatever it said");
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_made_later_counts_whatever_its_revision() {
+        for (seconds, replaces) in [(0, false), (1, true)] {
+            let known = made_later(seconds);
+            assert_eq!(Arc::ptr_eq(&entry(2).updated(&known, None).known, &known), replaces, "{seconds}");
         }
     }
 }

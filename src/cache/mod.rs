@@ -10,7 +10,7 @@
 //!   application allows it, a proved one that is still trusted outlives its TTL while the store cannot be asked.
 //! * Distrust keeps proofs: the next use costs a look-up, not a hash.
 //! * After [`Cache::distrust`] returns, nothing that was read before it is believed, whenever it arrives.
-//! * An older revision never replaces a newer one.
+//! * An older revision never replaces a newer one, nor the record that was made anew under its id after it was pruned.
 //!
 //! # Cost
 //! [`Cache::admit`], the hot path: one shard's read lock, one tag comparison, one reference count.
@@ -51,7 +51,7 @@ use crate::config::CacheConfig;
 use crate::decision::{GateId, Verdict};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{ParsedToken, Revision, SecretSlot, TokenRecord};
+use crate::token::{ParsedToken, SecretSlot, TokenRecord, Version};
 
 /// What a request claims: an id, and a secret that may be its.
 #[derive(Debug)]
@@ -101,8 +101,8 @@ enum Negative {
 struct Absence {
     until: FreshUntil,
     mark: Mark,
-    /// What a refuted secret was judged against: the revision, and whether its retiring secret was live.
-    judged: Option<(Revision, bool)>,
+    /// What a refuted secret was judged against: the record, and whether its retiring secret was live.
+    judged: Option<(Version, bool)>,
 }
 
 fn key_of(id: &TokenId) -> u128 {
@@ -190,7 +190,7 @@ impl Cache {
         let key = key_of(&claim.id);
         // A wall clock that was stepped back makes a retired secret live again: that one was not refuted.
         let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
-        let covers = |(revision, with): (Revision, bool)| revision == record.revision() && (with || !retiring);
+        let covers = |(version, with): (Version, bool)| version == record.version() && (with || !retiring);
         let negative = Negative::Refuted(key, claim.tag);
         let refuted = self.recall_absence(&negative, key, now, |absence| absence.judged.is_some_and(covers));
         self.negative_hits.fetch_add(u64::from(refuted), Ordering::Relaxed);
@@ -333,17 +333,17 @@ impl Cache {
                 // what is copied here.
                 let latest = self.unproved.read(&key, Entry::clone);
                 let mut entry = match old.or(latest.as_ref()) {
-                    Some(newer) if newer.known.record.revision() >= found.known.record.revision() => newer.clone(),
+                    Some(newer) if newer.known.record.version() >= found.known.record.version() => newer.clone(),
                     Some(older) => older.updated(&found.known, None),
                     None => Entry { known: Arc::clone(&found.known), proofs: Proofs::default(), trust: None },
                 };
                 entry.proofs.note(&entry.known.record, hash, claim.tag);
-                proved = (!entry.proofs.is_empty()).then(|| entry.known.record.revision());
+                proved = (!entry.proofs.is_empty()).then(|| entry.known.record.version());
                 proved.map(|_| entry)
             },
         );
         // What is newer than the proof's record stays: whoever brought it is about to add it to the proof.
-        let newer = |left: &&Entry| Some(left.known.record.revision()) > proved;
+        let newer = |left: &&Entry| Some(left.known.record.version()) > proved;
         self.unproved.merge(key, |_| true, |left| left.filter(newer).cloned());
     }
 
@@ -354,7 +354,7 @@ impl Cache {
         let absence = Absence {
             until: FreshUntil(now + self.config.negative_ttl),
             mark: found.mark,
-            judged: Some((record.revision(), retiring)),
+            judged: Some((record.version(), retiring)),
         };
         let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
         self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(absence));

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::id::{Label, OwnerId};
 use crate::scope::Scope;
+use crate::token::Revision;
 
 /// A cache, a claim, and the time of both.
 fn cold() -> (Cache, Claim, Moment) {

@@ -41,6 +41,8 @@ pub enum IssueRefusal {
         /// Until when what the asking token has presented works.
         until: Timestamp,
     },
+    /// The owner is barred: none of their tokens is made to work.
+    OwnerBarred,
     /// The token would be born expired.
     AlreadyExpired,
     /// The token would never expire, and has to.
@@ -70,6 +72,7 @@ impl IssueRefusal {
             Self::ReadOnlyEnforced => "read_only_enforced",
             Self::ExceedsOwnScope { .. } => "exceeds_own_scope",
             Self::ExceedsOwnLifetime { .. } => "exceeds_own_lifetime",
+            Self::OwnerBarred => "owner_barred",
             Self::AlreadyExpired => "already_expired",
             Self::ExpiryRequired => "expiry_required",
             Self::LifetimeTooLong { .. } => "lifetime_too_long",
@@ -90,6 +93,7 @@ impl fmt::Display for IssueRefusal {
             Self::ExceedsOwnLifetime { until } => {
                 write!(f, "a token can create only tokens that expire no later than it stops working, {until}")
             }
+            Self::OwnerBarred => f.write_str("the owner is barred, which has to be lifted first"),
             Self::AlreadyExpired => f.write_str("the expiry must lie in the future"),
             Self::ExpiryRequired => f.write_str("the token must expire"),
             Self::LifetimeTooLong { max } => write!(f, "the token must expire within {}", Span(*max)),

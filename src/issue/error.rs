@@ -36,11 +36,12 @@ pub enum IssueError {
     Hash(HashError),
     /// The hash workers are busy.
     Busy,
-    /// The store could not answer.
+    /// The store could not answer, or not in time.
     Store(StoreError),
     /// The policy could not be told, or one of its rules panicked.
     Policy(StoreError),
-    /// The event could not be recorded, and has to be: the token was revoked again.
+    /// The event could not be recorded, and has to be: the token was revoked again, or paused where it was
+    /// [ensured](crate::TokenIssuer::ensure).
     Audit,
 }
 
@@ -61,8 +62,9 @@ impl Failure for IssueError {
             Self::Random(_) => UnavailableCause::NoRandomness,
             Self::Hash(_) => UnavailableCause::HashingFailed,
             Self::Busy => UnavailableCause::HashingBusy,
-            Self::Policy(_) => UnavailableCause::PolicyFailed,
-            Self::IdTaken | Self::Store(_) => UnavailableCause::StoreFailed,
+            Self::Policy(error) => error.cause_or(UnavailableCause::PolicyFailed),
+            Self::IdTaken => UnavailableCause::StoreFailed,
+            Self::Store(error) => error.cause_or(UnavailableCause::StoreFailed),
             Self::Audit => UnavailableCause::AuditFailed,
         })
     }
@@ -103,7 +105,7 @@ impl fmt::Display for IssueError {
             Self::Random(_) => "no random token could be drawn",
             Self::Hash(_) => "the secret could not be hashed",
             Self::Busy => "the hash workers are busy",
-            Self::Store(_) => "the token could not be stored",
+            Self::Store(_) => "the token store could not answer",
             Self::Policy(_) => "the issue policy could not be read",
             Self::Audit => "the audit event could not be recorded",
         })
@@ -158,15 +160,22 @@ pub enum ManageError {
     Hash(HashError),
     /// The hash workers are busy.
     Busy,
-    /// The policy could not be told, or not be changed.
+    /// The policy could not be told, or not be changed, or one of its rules panicked.
     Policy(StoreError),
-    /// The store could not answer; what was asked may or may not be done.
+    /// It is not in the power of the registry, or of the provider of the policy.
+    Unsupported(StoreError),
+    /// The store could not answer, or not in time; what was asked may or may not be done.
     Store(StoreError),
     /// It is done, and the event could not be recorded.
     Audit,
 }
 
 impl ManageError {
+    /// What an optional power of a backend came to.
+    pub(super) fn of_optional(error: StoreError, failed: fn(StoreError) -> Self) -> Self {
+        if error.is_unsupported() { Self::Unsupported(error) } else { failed(error) }
+    }
+
     pub(super) fn of_update(error: UpdateError) -> Self {
         match error {
             UpdateError::Missing => Self::NotFound,
@@ -185,12 +194,13 @@ impl Failure for ManageError {
             Self::Refused(refusal) => return Reason::NotIssued(*refusal),
             Self::Revoked => return Reason::Revoked,
             Self::RotationUnderway { .. } => return Reason::RotationUnderway,
+            Self::Unsupported(_) => return Reason::Unsupported,
             Self::Conflict => UnavailableCause::Contended,
             Self::Random(_) => UnavailableCause::NoRandomness,
             Self::Hash(_) => UnavailableCause::HashingFailed,
             Self::Busy => UnavailableCause::HashingBusy,
-            Self::Policy(_) => UnavailableCause::PolicyFailed,
-            Self::Store(_) => UnavailableCause::StoreFailed,
+            Self::Policy(error) => error.cause_or(UnavailableCause::PolicyFailed),
+            Self::Store(error) => error.cause_or(UnavailableCause::StoreFailed),
             Self::Audit => UnavailableCause::AuditFailed,
         })
     }
@@ -239,7 +249,8 @@ impl fmt::Display for ManageError {
             Self::Hash(_) => "the secret could not be hashed",
             Self::Busy => "the hash workers are busy",
             Self::Policy(_) => "the issue policy could not be read or changed",
-            Self::Store(_) => "the change could not be stored",
+            Self::Unsupported(_) => "it is not supported here",
+            Self::Store(_) => "the token store could not answer",
             Self::Audit => "it is done, and the audit event could not be recorded",
         })
     }
@@ -252,7 +263,7 @@ impl StdError for ManageError {
             Self::Refused(error) => Some(error),
             Self::Random(error) => Some(error),
             Self::Hash(error) => Some(error),
-            Self::Policy(error) | Self::Store(error) => Some(error),
+            Self::Policy(error) | Self::Unsupported(error) | Self::Store(error) => Some(error),
             Self::NotFound
             | Self::Revoked
             | Self::ExpiryNotEarlier { .. }
@@ -264,21 +275,21 @@ impl StdError for ManageError {
     }
 }
 
-/// Why tokens were not listed.
+/// Why nothing was found or listed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ListError {
+pub enum ReadError {
     /// The store could not answer.
     Store(StoreError),
 }
 
-impl fmt::Display for ListError {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the tokens could not be listed")
+        f.write_str("the tokens could not be read")
     }
 }
 
-impl StdError for ListError {
+impl StdError for ReadError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Store(error) => Some(error),

@@ -18,9 +18,12 @@ impl TokenIssuer {
     /// and where the desk's own gate [applies the policy at use](crate::TokenAuthBuilder::policy_at_use) for the next
     /// request.
     ///
+    /// The last who writes wins: of two administrators who began with the same policy, the second undoes what the first has
+    /// changed. The answer, and the event, tell what was replaced.
+    ///
     /// # Errors
-    /// [`ManageError`]; [`Policy`](ManageError::Policy) where the [provider](super::PolicyProvider::replace) cannot write
-    /// it, as one whose policy is fixed. With [`Audit`](ManageError::Audit) the new policy holds.
+    /// [`ManageError`]; [`Unsupported`](ManageError::Unsupported) where the policy of the
+    /// [provider](super::PolicyProvider::replace) is fixed, [`Policy`](ManageError::Policy) where it cannot be written. With [`Audit`](ManageError::Audit) the new policy holds.
     ///
     /// # Cancellation
     /// Dropped before its end, either policy may hold; the gate asks the store and the provider before it believes
@@ -40,7 +43,12 @@ impl TokenIssuer {
         may_administer(actor)?;
         let _told = Telling::new(&self.desk, Told::Everything);
         let after = new.to_string();
-        let old = self.desk.policy.replace(new).await.map_err(ManageError::Policy)?;
+        let old = self
+            .desk
+            .policy
+            .replace(new)
+            .await
+            .map_err(|error| ManageError::of_optional(error, ManageError::Policy))?;
         act.replaces(Some(Edit::new(&old, after)));
         Ok(old)
     }
@@ -93,7 +101,7 @@ impl TokenIssuer {
     /// tells the rest.
     ///
     /// # Errors
-    /// [`ManageError`]; [`Store`](ManageError::Store) also where the registry cannot prune. With
+    /// [`ManageError`]; [`Unsupported`](ManageError::Unsupported) where the registry cannot prune. With
     /// [`Audit`](ManageError::Audit) the records *are* forgotten.
     ///
     /// # Cancellation
@@ -102,7 +110,10 @@ impl TokenIssuer {
         let mut act = Act::begin(&self.desk, Action::Prune, actor, handled(None, None));
         let time = self.desk.clock.wall() - dead_for;
         let pruned = match may_administer(actor) {
-            Ok(()) => self.desk.registry.prune(time).await.map_err(ManageError::Store),
+            Ok(()) => {
+                let pruned = self.desk.registry.prune(time).await;
+                pruned.map_err(|error| ManageError::of_optional(error, ManageError::Store))
+            }
             Err(refused) => Err(refused),
         };
         let told = |count| Edit::new(format_args!("dead before {time}"), format_args!("{count} forgotten"));

@@ -2,19 +2,24 @@
 
 use super::act::{Act, Telling, Told, handled};
 use super::error::ManageError;
-use super::issuer::{TRIES, TokenIssuer};
+use super::issuer::TokenIssuer;
 use super::new_token::TokenSummary;
-use super::policy::{IssuePolicy, Objection};
+use super::policy::{IssuePolicy, Objection, ensure};
 use super::rule::Proposal;
 use crate::actor::Actor;
 use crate::audit::{Action, Edit};
 use crate::clock::Timestamp;
-use crate::decision::StoreError;
+use crate::decision::{IssueRefusal, StoreError};
 use crate::id::{Label, TokenId};
 use crate::scope::Scope;
 use crate::store::Change;
 use crate::text::TextError;
 use crate::token::{TokenRecord, TokenState};
+
+/// How often a lost compare-and-set is tried again.
+pub(super) const TRIES: usize = 4;
+/// How often by what only takes away: whoever keeps changing a token, perhaps its thief, must not be able to keep it.
+const TRIES_TO_STOP: usize = 64;
 
 /// What is to be done to a token that was found; `None` where it is as it should be.
 type Step = Option<(Change, Option<Edit>)>;
@@ -41,6 +46,10 @@ impl TokenIssuer {
 
     /// Stops a token until it is [resumed](Self::resume). When it returns, the desk's own gate refuses the token.
     ///
+    /// # Security
+    /// Its owner can resume it, if they may create it: to stop somebody, [revoke](Self::revoke) what they have, or
+    /// [bar](Self::bar_owner) them.
+    ///
     /// # Errors
     /// [`ManageError`]; [`Revoked`](ManageError::Revoked) for a token that is. Pausing a paused token succeeds.
     ///
@@ -58,8 +67,8 @@ impl TokenIssuer {
     /// Lets a paused token work again, if the actor could issue it as it is, today.
     ///
     /// # Errors
-    /// [`ManageError`]; [`Refused`](ManageError::Refused) where today's rules do not allow such a token,
-    /// [`Revoked`](ManageError::Revoked) for one that is. Resuming an active token succeeds.
+    /// [`ManageError`]; [`Refused`](ManageError::Refused) where today's rules do not allow such a token, or its owner is
+    /// barred; [`Revoked`](ManageError::Revoked) for one that is. Resuming an active token succeeds.
     ///
     /// # Cancellation
     /// As for [`revoke`](Self::revoke).
@@ -72,18 +81,20 @@ impl TokenIssuer {
     async fn resume_judged(&self, act: &mut Act<'_>, actor: &Actor, id: &TokenId) -> Result<TokenRecord, ManageError> {
         let found = self.visible(actor, id).await?;
         act.about(&found);
-        let policy = self.policy().await.map_err(ManageError::Policy)?;
         if found.state() == TokenState::Paused {
+            let policy = self.policy().await.map_err(ManageError::Policy)?;
             self.judge_again(&policy, actor, &found, self.desk.clock.wall())?;
             // It is counted already.
             self.judge_room(&policy, found.owner(), 0).await?;
         }
+        // Counting may have taken a while.
+        let policy = self.policy().await.map_err(ManageError::Policy)?;
         let resume = |found: &TokenRecord, now| match found.state() {
             TokenState::Active => Ok(None),
             TokenState::Paused => self.judge_again(&policy, actor, found, now).map(|()| Some(Change::Resume)),
             TokenState::Revoked => Err(ManageError::Revoked),
         };
-        self.change(actor, id, resume).await
+        self.change(actor, id, TRIES, resume).await
     }
 
     /// Lets a token expire at `end`, which is earlier than it would; at once, where `end` has passed.
@@ -126,11 +137,11 @@ impl TokenIssuer {
         self.manage(Action::Narrow, actor, id, narrow).await
     }
 
-    /// Calls a token something else.
+    /// Calls a token something else, if the application's own [rules](IssuePolicy::rule) allow the label.
     ///
     /// # Errors
-    /// [`ManageError`]; [`Label`](ManageError::Label) for a text that can be none, [`Revoked`](ManageError::Revoked) for
-    /// a token that is.
+    /// [`ManageError`]; [`Label`](ManageError::Label) for a text that can be none, [`Refused`](ManageError::Refused) where
+    /// a rule does not allow it, [`Revoked`](ManageError::Revoked) for a token that is.
     ///
     /// # Cancellation
     /// As for [`revoke`](Self::revoke).
@@ -139,22 +150,41 @@ impl TokenIssuer {
         L: TryInto<Label, Error: Into<TextError>>,
     {
         let label = label.try_into().map_err(Into::into);
-        let rename = |found: &TokenRecord, _| {
-            let label = label.as_ref().map_err(|error| ManageError::Label(*error))?;
+        let mut act = self.act_on(Action::Rename, actor, id);
+        let renamed = self.rename_judged(&mut act, actor, id, label).await;
+        act.end(renamed.map(|record| (&record).into()))
+    }
+
+    async fn rename_judged(
+        &self,
+        act: &mut Act<'_>,
+        actor: &Actor,
+        id: &TokenId,
+        label: Result<Label, TextError>,
+    ) -> Result<TokenRecord, ManageError> {
+        act.about(&self.visible(actor, id).await?);
+        let label = label.map_err(ManageError::Label)?;
+        let policy = self.policy().await.map_err(ManageError::Policy)?;
+        let rename = |found: &TokenRecord, now| {
+            act.about(found);
             match found.state() {
-                TokenState::Revoked => Err(ManageError::Revoked),
-                _ if found.label() == label => Ok(None),
-                _ => Ok(Some((Change::Label(label.clone()), Some(Edit::new(found.label(), label))))),
+                TokenState::Revoked => return Err(ManageError::Revoked),
+                _ if *found.label() == label => return Ok(None),
+                _ => {}
             }
+            let name = actor.name().map_err(ManageError::Actor)?;
+            policy.judge_by_rules(&Proposal::again(actor, &name, found, now).called(&label))?;
+            act.replaces(Some(Edit::new(found.label(), &label)));
+            Ok(Some(Change::Label(label.clone())))
         };
-        self.manage(Action::Rename, actor, id, rename).await
+        self.change(actor, id, TRIES, rename).await
     }
 
     pub(super) fn act_on(&self, action: Action, actor: &Actor, id: &TokenId) -> Act<'_> {
         Act::begin(&self.desk, action, actor, handled(Some(*id), None))
     }
 
-    /// One act on one token that the actor may see.
+    /// One act that only takes away, on one token that the actor may see.
     async fn manage(
         &self,
         action: Action,
@@ -169,7 +199,7 @@ impl TokenIssuer {
             act.replaces(edit.flatten());
             Ok(change)
         };
-        let changed = self.change(actor, id, plan).await;
+        let changed = self.change(actor, id, TRIES_TO_STOP, plan).await;
         act.end(changed.map(|record| (&record).into()))
     }
 
@@ -178,9 +208,10 @@ impl TokenIssuer {
         &self,
         actor: &Actor,
         id: &TokenId,
+        tries: usize,
         mut plan: impl FnMut(&TokenRecord, Timestamp) -> Result<Option<Change>, ManageError>,
     ) -> Result<TokenRecord, ManageError> {
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             let found = self.visible(actor, id).await?;
             let Some(change) = plan(&found, self.desk.clock.wall())? else {
                 // The gate may not have heard of it yet.
@@ -219,6 +250,7 @@ impl TokenIssuer {
         record: &TokenRecord,
         now: Timestamp,
     ) -> Result<(), ManageError> {
+        ensure(!record.owner_barred(), IssueRefusal::OwnerBarred).map_err(ManageError::Refused)?;
         let name = actor.name().map_err(ManageError::Actor)?;
         policy.judge(actor, &Proposal::again(actor, &name, record, now)).map_err(Objection::into)
     }

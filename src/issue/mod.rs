@@ -30,10 +30,10 @@
 //! | act | on which tokens | takes | judged by today's policy | the gate at the next request |
 //! |---|---|---|---|---|
 //! | [`issue`](TokenIssuer::issue), [`ensure`](TokenIssuer::ensure) | | *create* for oneself, *on behalf* for another | yes | admits it |
-//! | [`rotate`](TokenIssuer::rotate) | visible, neither revoked nor expired | as to issue it | yes, but for the number of tokens | admits the new secret, and the old one until its deadline |
-//! | [`resume`](TokenIssuer::resume) | visible, paused | as to issue it | yes | admits it |
+//! | [`rotate`](TokenIssuer::rotate) | visible, neither revoked nor expired, owner not barred | as to issue it | yes, but for the number of tokens | admits the new secret, and the old one until its deadline |
+//! | [`resume`](TokenIssuer::resume) | visible, paused, owner not barred | as to issue it | yes | admits it |
 //! | [`revoke`](TokenIssuer::revoke), [`revoke_matching`](TokenIssuer::revoke_matching), [`pause`](TokenIssuer::pause), [`expire_at`](TokenIssuer::expire_at), [`narrow`](TokenIssuer::narrow) | visible | nothing more | no: they only take away | refuses it, or what it may do no more |
-//! | [`rename`](TokenIssuer::rename) | visible | nothing more | no | tells handlers the new label |
+//! | [`rename`](TokenIssuer::rename) | visible | nothing more | by its own rules alone | tells handlers the new label |
 //! | [`find`](TokenIssuer::find), [`list`](TokenIssuer::list), [`expiring`](TokenIssuer::expiring), [`unused`](TokenIssuer::unused), [`only_reading`](TokenIssuer::only_reading) | visible | nothing more | no | |
 //! | [`bar_owner`](TokenIssuer::bar_owner), [`lift_owner`](TokenIssuer::lift_owner) | all of an owner | *administer* | no | refuses all, or asks the store again |
 //! | [`change_policy`](TokenIssuer::change_policy) | | *administer* | no | asks the store and the policy again |
@@ -45,19 +45,21 @@
 //! No act widens a scope, moves an expiry to a later time, or makes a revoked token work.
 //!
 //! # What is on record
-//! Every act, whatever became of it, is one audit event: who, which token, and what a change replaced by what. Looking is
-//! not. An act that its caller gave up half-way is `abandoned`.
+//! Every act, whatever became of it, is one audit event: who, which token, what a change replaced by what, and which sentence
+//! a refusal told. Looking is not, nor is an `ensure` that finds. An act that its caller gave up half-way is `abandoned`.
 //!
 //! # When things fail
 //! | what | answer |
 //! |---|---|
-//! | the policy cannot be told, or a rule of it panics | nothing is issued, rotated or resumed |
+//! | the policy cannot be told, or a rule of it panics | nothing is issued, rotated, resumed or renamed |
 //! | the store cannot answer | nothing is done, as far as is known; the gate asks it again |
-//! | somebody else changes the token at the same time | the act is judged anew and tried again, four times |
+//! | the store or the policy does not answer within 20 s (pruning: 10 minutes) | the same |
+//! | somebody else changes the token at the same time | the act is judged anew and tried again, four times; what only takes away, 64 times |
 //! | the caller leaves | what the store has taken stands; the gate asks it again |
-//! | the event cannot be recorded, and has to be | an issued token is revoked again; everything else stands |
+//! | the event cannot be recorded, and has to be | an issued token is revoked again, an ensured one paused; everything else stands |
 
 mod act;
+mod bounded;
 mod builder;
 mod draw;
 mod error;
@@ -73,15 +75,16 @@ mod rule;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wish;
 
 pub use builder::TokenIssuerBuilder;
-pub use error::{IssueError, ListError, ManageError};
+pub use error::{IssueError, ManageError, ReadError};
 pub(crate) use issuer::DeskParts;
 pub use issuer::TokenIssuer;
 pub use new_token::{Ensured, IssuedToken, NewToken, SummaryPage, TokenSummary};
 pub use policy::IssuePolicy;
 pub(crate) use provider::ErasedPolicy;
-pub use provider::{PolicyProvider, SharedPolicy};
+pub use provider::{PolicyFn, PolicyProvider, SharedPolicy, policy_fn};
 pub use rule::Proposal;
 pub use sweep::RevokeReport;

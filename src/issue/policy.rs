@@ -42,7 +42,7 @@ use crate::scope::Scope;
 ///     .max_lifetime(Some(365 * DAY))
 ///     .max_lifetime_of(Scope::ReadWrite, Some(90 * DAY))
 ///     .max_live_tokens(Some(20))
-///     .rule(|wish| match wish.owner().as_str().starts_with("robot-") && wish.scope() == Scope::ReadWrite {
+///     .rule("robots only read", |wish| match wish.owner().as_str().starts_with("robot-") && wish.scope() == Scope::ReadWrite {
 ///         true => Err("robots get read-only tokens"),
 ///         false => Ok(()),
 ///     });
@@ -66,11 +66,6 @@ impl IssuePolicy {
     #[must_use]
     pub fn force_read_only(self, force_read_only: bool) -> Self {
         Self { force_read_only, ..self }
-    }
-
-    /// Whether the switch is on.
-    pub(crate) const fn is_read_only_forced(&self) -> bool {
-        self.force_read_only
     }
 
     /// How long a token of any scope may live at most; `None` for as long as its creator likes. With a limit, every token
@@ -100,24 +95,65 @@ impl IssuePolicy {
     /// barred owner: they can work again.
     ///
     /// # Cost
-    /// With a limit, each issue lists the owner's tokens twice, and a desk issues one token after the other.
+    /// With a limit, each issue lists the owner's live tokens twice, as far as the limit, and a desk issues the tokens of
+    /// an owner one after the other.
     #[must_use]
     pub fn max_live_tokens(self, max_live_tokens: Option<usize>) -> Self {
         Self { max_live_tokens, ..self }
     }
 
-    /// Adds a rule of the application's own. It answers with what the actor is told, so let that say what would be
-    /// allowed. A rule that panics issues nothing.
+    /// Adds a rule of the application's own, under a name that the audit trail tells where the policy changes. It answers
+    /// with what the actor and the audit trail are told, so let that say what would be allowed. A rule that panics issues
+    /// nothing.
     ///
-    /// Rules are compared by identity: two policies are equal if they share them.
+    /// Rules are asked when a token is issued, rotated, resumed or renamed, before it is hashed and once more after.
+    /// They are compared by identity: two policies are equal if they share them.
     #[must_use]
-    pub fn rule(mut self, rule: impl Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync + 'static) -> Self {
-        self.rules.push(Rule::new(rule));
+    pub fn rule(
+        mut self,
+        name: &'static str,
+        rule: impl Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.push(Rule::new(name, rule));
         self
     }
 
-    pub(super) const fn live_limit(&self) -> Option<usize> {
+    /// Whether the switch is on.
+    #[must_use]
+    pub const fn is_read_only_forced(&self) -> bool {
+        self.force_read_only
+    }
+
+    /// How long a token of any scope may live at most, as [`max_lifetime`](Self::max_lifetime) says.
+    #[must_use]
+    pub const fn lifetime_limit(&self) -> Option<Duration> {
+        self.max_lifetime
+    }
+
+    /// How long a token of this scope may live at most, as [`max_lifetime_of`](Self::max_lifetime_of) says.
+    #[must_use]
+    pub const fn lifetime_limit_of(&self, scope: Scope) -> Option<Duration> {
+        match scope {
+            Scope::ReadOnly => self.max_lifetime_read_only,
+            Scope::ReadWrite => self.max_lifetime_read_write,
+        }
+    }
+
+    /// Whether every token has to expire.
+    #[must_use]
+    pub const fn is_expiry_required(&self) -> bool {
+        self.require_expiry
+    }
+
+    /// How many live tokens an owner may have.
+    #[must_use]
+    pub const fn live_token_limit(&self) -> Option<usize> {
         self.max_live_tokens
+    }
+
+    /// What the rules are called, in their order.
+    pub fn rule_names(&self) -> impl Iterator<Item = &'static str> {
+        self.rules.iter().map(Rule::name)
     }
 
     /// Judges one wish, but for the number of tokens; the first rule that fails is the answer.
@@ -125,6 +161,11 @@ impl IssuePolicy {
         self.judge_right(actor, proposal)?;
         judge_ceiling(actor, proposal)?;
         self.judge_lifetime(proposal)?;
+        self.judge_by_rules(proposal)
+    }
+
+    /// Judges one wish by the application's own rules alone.
+    pub(super) fn judge_by_rules(&self, proposal: &Proposal<'_>) -> Result<(), Objection> {
         self.rules.iter().try_for_each(|rule| rule.judge(proposal))
     }
 
@@ -142,18 +183,14 @@ impl IssuePolicy {
     fn judge_lifetime(&self, proposal: &Proposal<'_>) -> Result<(), IssueRefusal> {
         let (end, now) = (proposal.expires_at, proposal.now);
         ensure(end.is_none_or(|end| now < end), IssueRefusal::AlreadyExpired)?;
-        if let Some(max) = self.lifetime_limit(proposal.scope) {
+        if let Some(max) = self.shortest_limit(proposal.scope) {
             ensure(ends_by(end, now + max), IssueRefusal::LifetimeTooLong { max })?;
         }
         ensure(end.is_some() || !self.require_expiry, IssueRefusal::ExpiryRequired)
     }
 
-    fn lifetime_limit(&self, scope: Scope) -> Option<Duration> {
-        let own = match scope {
-            Scope::ReadOnly => self.max_lifetime_read_only,
-            Scope::ReadWrite => self.max_lifetime_read_write,
-        };
-        [self.max_lifetime, own].into_iter().flatten().min()
+    fn shortest_limit(&self, scope: Scope) -> Option<Duration> {
+        [self.max_lifetime, self.lifetime_limit_of(scope)].into_iter().flatten().min()
     }
 }
 
@@ -202,7 +239,11 @@ impl fmt::Display for IssuePolicy {
         write!(f, " max_lifetime_of_read_write={}", span(self.max_lifetime_read_write))?;
         write!(f, " require_expiry={}", switch(self.require_expiry))?;
         write!(f, " max_live_tokens={}", self.max_live_tokens.map_or("none".to_owned(), |max| max.to_string()))?;
-        write!(f, " rules={}", self.rules.len())
+        f.write_str(" rules=[")?;
+        for (at, name) in self.rule_names().enumerate() {
+            write!(f, "{}{name}", if at == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
     }
 }
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 use super::act::Act;
 use super::error::ManageError;
 use super::issuer::TokenIssuer;
-use super::manage::EndText;
+use super::manage::{EndText, TRIES};
 use super::new_token::IssuedToken;
+use super::policy::IssuePolicy;
 use crate::actor::Actor;
 use crate::audit::{Action, Edit};
 use crate::clock::Timestamp;
@@ -32,9 +33,10 @@ impl TokenIssuer {
     ///
     /// # Errors
     /// [`ManageError`]; [`RotationUnderway`](ManageError::RotationUnderway) during an overlap whose new secret is in use,
-    /// [`Refused`](ManageError::Refused) where today's rules do not allow such a token, as for one that has expired,
-    /// [`Revoked`](ManageError::Revoked) for one that is. With [`Audit`](ManageError::Audit) the rotation stands and
-    /// nobody has the new text: the old one works on until its deadline. Rotate again; the new secret, unused, is replaced.
+    /// [`Refused`](ManageError::Refused) where today's rules do not allow such a token, as for one that has expired, or
+    /// its owner is barred; [`Revoked`](ManageError::Revoked) for one that is. With [`Audit`](ManageError::Audit) the
+    /// rotation stands and nobody has the new text: the old one works on until its deadline, and after an overlap of zero
+    /// none does. Rotate again; the new secret, unused, is replaced.
     ///
     /// # Cancellation
     /// As for [`revoke`](Self::revoke). Dropped after the store took the new secret, its text is lost: rotate again.
@@ -71,24 +73,26 @@ impl TokenIssuer {
     ) -> Result<IssuedToken, ManageError> {
         let found = self.visible(actor, id).await?;
         act.about(&found);
-        let policy = self.policy().await.map_err(ManageError::Policy)?;
-        let plan = |found: &TokenRecord, now| {
+        let plan = |policy: &IssuePolicy, found: &TokenRecord, now| {
             if found.state() == TokenState::Revoked {
                 return Err(ManageError::Revoked);
             }
-            self.judge_again(&policy, actor, found, now)?;
+            self.judge_again(policy, actor, found, now)?;
             retire(found, self.successor_used(found), overlap, now)
         };
         // What is refused costs no hash.
-        plan(&found, self.desk.clock.wall())?;
+        let policy = self.policy().await.map_err(ManageError::Policy)?;
+        plan(&policy, &found, self.desk.clock.wall())?;
         let (secret, hash) = self.draw(*id).await?;
+        // Hashing may have taken a while.
+        let policy = self.policy().await.map_err(ManageError::Policy)?;
         let rotate = |found: &TokenRecord, now| {
             act.about(found);
-            let retiring = plan(found, now)?;
+            let retiring = plan(&policy, found, now)?;
             act.replaces(Some(replaced(found, retiring.as_ref(), now)));
             Ok(Some(Change::Secrets { secret: hash.clone(), retiring }))
         };
-        let record = self.change(actor, id, rotate).await?;
+        let record = self.change(actor, id, TRIES, rotate).await?;
         let plaintext = PlaintextToken::assemble(&self.desk.prefix, *id, secret);
         Ok(IssuedToken { plaintext, summary: (&record).into() })
     }

@@ -8,14 +8,15 @@ use super::policy::Objection;
 use crate::actor::{Actor, Permissions};
 use crate::clock::Timestamp;
 use crate::decision::{IssueRefusal, StoreError};
-use crate::id::{Label, OwnerId};
+use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::token::{Attributes, CreatedBy, TokenRecord};
 
 /// A token as it would be: what a [rule](super::IssuePolicy::rule) judges. Also asked about a token that is there, when
-/// it shall be rotated or resumed.
+/// it shall be rotated, resumed or renamed.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposal<'a> {
+    pub(super) existing: Option<TokenId>,
     pub(super) actor: &'a CreatedBy,
     pub(super) permissions: Permissions,
     pub(super) for_oneself: bool,
@@ -31,6 +32,7 @@ impl<'a> Proposal<'a> {
     /// The wish for a token that is there already.
     pub(super) fn again(actor: &Actor, name: &'a CreatedBy, record: &'a TokenRecord, now: Timestamp) -> Self {
         Self {
+            existing: Some(record.id()),
             actor: name,
             permissions: actor.permissions(),
             for_oneself: actor.is(record.owner()),
@@ -41,6 +43,17 @@ impl<'a> Proposal<'a> {
             attributes: record.attributes(),
             now,
         }
+    }
+
+    /// The same, called something else.
+    pub(super) const fn called(self, label: &'a Label) -> Self {
+        Self { label, ..self }
+    }
+
+    /// The token that is there, where it shall be rotated, resumed or renamed; `None` for a new one.
+    #[must_use]
+    pub const fn existing(&self) -> Option<TokenId> {
+        self.existing
     }
 
     /// Who asks.
@@ -102,16 +115,26 @@ type Judge = dyn Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync;
 
 /// One rule. Equal to itself and its clones: what a closure does cannot be compared.
 #[derive(Clone)]
-pub(super) struct Rule(Arc<Judge>);
+pub(super) struct Rule {
+    name: &'static str,
+    judge: Arc<Judge>,
+}
 
 impl Rule {
-    pub(super) fn new(rule: impl Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(rule))
+    pub(super) fn new(
+        name: &'static str,
+        judge: impl Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, judge: Arc::new(judge) }
+    }
+
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// A rule that panics has not allowed anything.
     pub(super) fn judge(&self, proposal: &Proposal<'_>) -> Result<(), Objection> {
-        let judged = catch_unwind(AssertUnwindSafe(|| (self.0)(proposal)))
+        let judged = catch_unwind(AssertUnwindSafe(|| (self.judge)(proposal)))
             .map_err(|_| Objection::Policy(StoreError::new("a rule of the issue policy panicked")))?;
         judged.map_err(|why| Objection::Refused(IssueRefusal::Rule(why)))
     }
@@ -119,7 +142,7 @@ impl Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+        std::ptr::addr_eq(Arc::as_ptr(&self.judge), Arc::as_ptr(&other.judge))
     }
 }
 
@@ -127,6 +150,6 @@ impl Eq for Rule {}
 
 impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rule")
+        f.debug_tuple("Rule").field(&self.name).finish()
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::act::{Act, handled};
 use super::error::ManageError;
 use super::issuer::TokenIssuer;
 use super::report::visible_part;
 use crate::actor::Actor;
+use crate::audit::Action;
 use crate::decision::StoreError;
 use crate::id::TokenId;
 use crate::store::{TokenFilter, TokenPage};
@@ -47,7 +49,8 @@ impl TokenIssuer {
     /// whatever a [`TokenFilter`] says. It goes on after single failures, and begins again until a pass finds nothing
     /// new, so that what is issued meanwhile is caught.
     ///
-    /// Each revocation is as one by [`revoke`](Self::revoke), with its own event.
+    /// Each revocation is as one by [`revoke`](Self::revoke), with its own event. What stops before its end leaves one
+    /// more, of no token.
     ///
     /// # Errors
     /// [`ManageError::Actor`]. Everything else is in the report.
@@ -59,11 +62,22 @@ impl TokenIssuer {
     /// A filter by *active* overlooks a token that is paused while the tokens are gone through. To stop an owner, filter by
     /// the owner alone, and [bar](Self::bar_owner) them first.
     pub async fn revoke_matching(&self, actor: &Actor, filter: TokenFilter) -> Result<RevokeReport, ManageError> {
-        actor.name().map_err(ManageError::Actor)?;
+        let act = Act::begin(&self.desk, Action::Revoke, actor, handled(None, filter.owner.as_ref()));
+        if let Err(error) = actor.name() {
+            return act.end(Err(ManageError::Actor(error)));
+        }
         let mut sweep = Sweep::default();
-        let interrupted = match visible_part(actor, filter) {
-            Some(filter) => self.sweep(&mut sweep, actor, &filter).await.err(),
-            None => None,
+        let swept = match visible_part(actor, filter) {
+            Some(filter) => self.sweep(&mut sweep, actor, &filter).await,
+            None => Ok(()),
+        };
+        let interrupted = match swept {
+            // Each revocation is on record.
+            Ok(()) => {
+                act.forget();
+                None
+            }
+            stopped => act.end(stopped).err(),
         };
         Ok(RevokeReport { revoked: sweep.revoked, failed: sweep.failed.into_iter().collect(), interrupted })
     }

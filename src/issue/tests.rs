@@ -30,7 +30,8 @@ impl AuditSink for Sink {
         }
         let (action, outcome) = (event.action().as_str(), event.outcome());
         let reason = event.reason().map_or("-", Reason::as_str);
-        self.0.lock().unwrap().push(format!("{action} {outcome} {reason} {}", event.actor().unwrap()));
+        let actor = event.actor().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        self.0.lock().unwrap().push(format!("{action} {outcome} {reason} {actor}"));
         Ok(())
     }
 }
@@ -39,6 +40,13 @@ impl Sink {
     #[track_caller]
     fn assert_told(&self, expected: &[&str]) {
         assert_eq!(std::mem::take(&mut *self.0.lock().unwrap()), expected);
+    }
+
+    /// As from two who act at once.
+    #[track_caller]
+    fn assert_told_in_any_order(&self, expected: &[&str]) {
+        self.0.lock().unwrap().sort();
+        self.assert_told(expected);
     }
 }
 
@@ -244,7 +252,7 @@ async fn a_list_shows_what_is_the_actors_to_see() {
 async fn a_change_of_the_policy_holds_for_the_next_token() {
     let (store, sink, switch) = (MemoryStore::new(), Sink::default(), Arc::new(AtomicBool::new(false)));
     let switched = Arc::clone(&switch);
-    let policy = move || IssuePolicy::default().force_read_only(switched.load(Ordering::SeqCst));
+    let policy = policy_fn(move || IssuePolicy::default().force_read_only(switched.load(Ordering::SeqCst)));
     let desk = builder(&store, policy, &sink).build().unwrap();
     let write = || NewToken::new("alice", "importer", Scope::ReadWrite);
     assert!(desk.issue(&creator("alice"), write()).await.is_ok());
@@ -393,17 +401,48 @@ async fn an_act_whose_caller_has_left_is_on_record_and_the_gate_asks_again() {
 async fn a_change_is_tried_again_where_somebody_else_was_faster_and_given_up_after_a_while() {
     let office = Office::new();
     let id = office.token().await.summary().id;
-    office.store.conflicts.store(3, Ordering::SeqCst);
-    assert_eq!(office.desk.pause(&creator("alice"), &id).await.unwrap().state, TokenState::Paused);
+    assert!(office.desk.pause(&creator("alice"), &id).await.is_ok());
     office.store.conflicts.store(4, Ordering::SeqCst);
     assert!(matches!(office.desk.resume(&creator("alice"), &id).await, Err(ManageError::Conflict)));
-    office.sink.assert_told(&["pause allowed - user:alice", "resume unavailable contended user:alice"]);
+    office.store.conflicts.store(3, Ordering::SeqCst);
+    assert_eq!(office.desk.resume(&creator("alice"), &id).await.unwrap().state, TokenState::Active);
+    office.sink.assert_told(&[
+        "pause allowed - user:alice",
+        "resume unavailable contended user:alice",
+        "resume allowed - user:alice",
+    ]);
+    let rename = async |conflicts| {
+        office.store.conflicts.store(conflicts, Ordering::SeqCst);
+        office.desk.rename(&Actor::system("x"), &id, format!("{conflicts}")).await
+    };
+    assert!(rename(3).await.is_ok());
+    assert!(matches!(rename(4).await, Err(ManageError::Conflict)));
     let rotate = async |conflicts| {
         office.store.conflicts.store(conflicts, Ordering::SeqCst);
         office.desk.rotate(&Actor::system("x"), &id, std::time::Duration::ZERO).await
     };
     assert!(rotate(3).await.is_ok());
     assert!(matches!(rotate(4).await, Err(ManageError::Conflict)));
+}
+
+#[tokio::test]
+async fn whoever_keeps_changing_a_token_cannot_keep_it_from_being_stopped() {
+    let office = Office::new();
+    let end = Timestamp::from_unix_seconds(4_000_000_000);
+    for (conflicts, stopped) in [(63, true), (64, false)] {
+        let actor = Actor::system("x");
+        let id =
+            office.desk.issue(&actor, NewToken::new("alice", "laptop", Scope::ReadWrite)).await.unwrap().summary().id;
+        let contend = || office.store.conflicts.store(conflicts, Ordering::SeqCst);
+        contend();
+        assert_eq!(office.desk.narrow(&actor, &id).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.expire_at(&actor, &id, end).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.pause(&actor, &id).await.is_ok(), stopped);
+        contend();
+        assert_eq!(office.desk.revoke(&actor, &id).await.is_ok(), stopped);
+    }
 }
 
 fn crowded(answer: &Result<IssuedToken, IssueError>) -> bool {
@@ -439,7 +478,12 @@ async fn two_desks_that_are_asked_at_once_never_issue_more_than_allowed() {
     let (one, other) = both.await;
     assert_eq!(counts(&store).await, (2, 0), "both saw two");
     assert!(crowded(&one) && crowded(&other));
-    sink.assert_told(&["issue refused too_many_tokens user:alice"; 2]);
+    sink.assert_told_in_any_order(&[
+        "issue refused too_many_tokens user:alice",
+        "issue refused too_many_tokens user:alice",
+        "revoke allowed - system:withdrawn",
+        "revoke allowed - system:withdrawn",
+    ]);
     assert!(here.issue(&alice, wish("alice", "laptop")).await.is_ok());
     assert!(crowded(&there.issue(&alice, wish("alice", "laptop")).await));
 }
@@ -447,7 +491,7 @@ async fn two_desks_that_are_asked_at_once_never_issue_more_than_allowed() {
 #[tokio::test]
 async fn a_rule_that_panics_allows_nothing() {
     let (store, sink) = (MemoryStore::new(), Sink::default());
-    let policy = IssuePolicy::default().rule(|wish| match wish.label().as_str() {
+    let policy = IssuePolicy::default().rule("broken", |wish| match wish.label().as_str() {
         "laptop" => panic!("a mistake in a rule"),
         _ => Ok(()),
     });
@@ -465,11 +509,13 @@ async fn what_needs_the_policy_fails_without_it_and_what_does_not_goes_on() {
     let desk = builder(&store, Untold, &sink).build().unwrap();
     assert!(desk.pause(&creator("alice"), &id).await.is_ok());
     assert!(matches!(desk.resume(&creator("alice"), &id).await, Err(ManageError::Policy(_))));
+    assert!(matches!(desk.rename(&creator("alice"), &id, "desktop").await, Err(ManageError::Policy(_))));
     let rotated = desk.rotate(&creator("alice"), &id, std::time::Duration::ZERO).await;
     assert!(matches!(rotated, Err(ManageError::Policy(_))));
     sink.assert_told(&[
         "pause allowed - user:alice",
         "resume unavailable policy_failed user:alice",
+        "rename unavailable policy_failed user:alice",
         "rotate unavailable policy_failed user:alice",
     ]);
 }
@@ -583,7 +629,7 @@ async fn revoking_all_ends_where_others_never_stop_issuing() {
 async fn revoking_all_goes_on_after_single_failures() {
     let (hydra, desk) = Hydra::new(0).await;
     // As many conflicts as one token's tries.
-    hydra.0.conflicts.store(4, Ordering::SeqCst);
+    hydra.0.conflicts.store(64, Ordering::SeqCst);
     let report = desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap();
     assert!(report.is_complete(), "the next pass has mended it: {report:?}");
     assert_eq!((report.revoked.len(), hydra.live("alice").await), (7, 0));
@@ -597,31 +643,160 @@ async fn revoking_all_goes_on_after_single_failures() {
 }
 
 #[tokio::test]
-async fn errors_are_one_phrase_each_with_their_cause_apart() {
-    use std::error::Error as _;
-    let id: TokenId = "0123456789abcdef".parse().unwrap();
-    let absent = desk(&MemoryStore::new()).revoke(&creator("alice"), &id).await.unwrap_err();
-    assert_eq!((absent.to_string().as_str(), absent.source().is_none()), ("there is no such token", true));
-    let refused = ManageError::Refused(IssueRefusal::TooManyTokens { max: 3 });
-    assert_eq!(refused.source().unwrap().to_string(), "an owner may have 3 live tokens, and has them");
-    let until = Timestamp::from_unix_seconds(0);
-    let text = "the token's new secret is in use, and the old one works until 1970-01-01T00:00:00.000Z";
-    assert_eq!(ManageError::RotationUnderway { until }.to_string(), text);
+async fn revoking_all_is_on_record_where_it_comes_to_nothing() {
+    let (hydra, sink) = (Hydra(Lossy::default(), Arc::default()), Sink::default());
+    let desk = builder(&hydra, IssuePolicy::default(), &sink).build().unwrap();
+    let nameless = desk.revoke_matching(&creator(""), TokenFilter::all()).await;
+    assert!(matches!(nameless, Err(ManageError::Actor(_))));
+    sink.assert_told(&["revoke refused unacceptable nobody"]);
+    assert!(desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap().is_complete());
+    sink.assert_told(&[]);
+    hydra.1.store(usize::MAX, Ordering::SeqCst);
+    assert!(!desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap().is_complete());
+    sink.assert_told(&["revoke unavailable store_failed user:alice"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_prune_has_not_failed() {
+    let (store, sink) = (Lossy::default(), Sink::default());
+    let hydra = Hydra(store.clone(), Arc::default());
+    let unable = builder(&hydra, IssuePolicy::default(), &sink).build().unwrap();
+    let answer = unable.prune(&Actor::system("x"), std::time::Duration::ZERO).await;
+    assert!(matches!(answer, Err(ManageError::Unsupported(_))));
+    sink.assert_told(&["prune refused unsupported system:x"]);
+    let able = builder(&store, IssuePolicy::default(), &sink).build().unwrap();
+    assert_eq!(able.prune(&Actor::system("x"), std::time::Duration::ZERO).await.unwrap(), 0);
+    store.fails.store(true, Ordering::SeqCst);
+    let answer = able.prune(&Actor::system("x"), std::time::Duration::ZERO).await;
+    assert!(matches!(answer, Err(ManageError::Store(_))));
+    sink.assert_told(&["prune allowed - system:x", "prune unavailable store_failed system:x"]);
+}
+
+#[tokio::test]
+async fn an_ensured_token_that_cannot_be_recorded_is_not_lost_to_its_deployment() {
+    let (store, sink) = (MemoryStore::new(), Sink::default());
+    let desk = builder(&store, IssuePolicy::default(), &sink).on_audit_failure(OnAuditFailure::Refuse).build().unwrap();
+    let ops = Actor::system("bootstrap");
+    sink.1.store(true, Ordering::SeqCst);
+    assert!(matches!(desk.ensure(&ops, wish("ops", "first")).await, Err(IssueError::Audit)));
+    sink.1.store(false, Ordering::SeqCst);
+    let Ensured::Exists(found) = desk.ensure(&ops, wish("ops", "first")).await.unwrap() else {
+        panic!("it exists already");
+    };
+    assert_eq!(found.state, TokenState::Paused, "nobody has its text");
+    sink.assert_told(&[]);
+    desk.rotate(&ops, &found.id, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(desk.resume(&ops, &found.id).await.unwrap().state, TokenState::Active);
+}
+
+/// What an error says, and what its cause says.
+fn told(error: &dyn std::error::Error) -> (String, Option<String>) {
+    (error.to_string(), error.source().map(ToString::to_string))
+}
+
+const BACKEND: &str = "the backend failed";
+const UNIX: Timestamp = Timestamp::from_unix_seconds(0);
+
+fn no_name() -> crate::text::TextError {
+    OwnerId::new("").unwrap_err()
+}
+
+fn failed() -> StoreError {
+    StoreError::new("connection refused")
+}
+
+#[test]
+fn why_nothing_is_issued_is_one_phrase_with_its_cause_apart() {
+    use crate::hash::HashError;
+    let no_name_told = no_name().to_string();
+    let hash = || HashError::Failed("out of memory".into());
+    let hash_told = hash().to_string();
+    for (error, text, cause) in [
+        (IssueError::Owner(no_name()), "the owner's name is not acceptable", Some(&*no_name_told)),
+        (IssueError::Label(no_name()), "the label is not acceptable", Some(&no_name_told)),
+        (IssueError::Actor(no_name()), "the actor's name is not acceptable", Some(&no_name_told)),
+        (IssueError::Refused(IssueRefusal::Rule("ask first")), "the token may not be issued", Some("ask first")),
+        (IssueError::IdTaken, "no free token id was found", None),
+        (IssueError::Hash(hash()), "the secret could not be hashed", Some(&hash_told)),
+        (IssueError::Busy, "the hash workers are busy", None),
+        (IssueError::Store(failed()), "the token store could not answer", Some(BACKEND)),
+        (IssueError::Policy(failed()), "the issue policy could not be read", Some(BACKEND)),
+        (IssueError::Audit, "the audit event could not be recorded", None),
+    ] {
+        assert_eq!(told(&error), (text.to_owned(), cause.map(str::to_owned)));
+    }
+    assert_eq!(told(&ReadError::Store(failed())).0, "the tokens could not be read");
+    assert_eq!(told(&failed()), (BACKEND.to_owned(), Some("connection refused".to_owned())));
+}
+
+#[test]
+fn why_nothing_is_changed_is_one_phrase_with_its_cause_apart() {
+    use crate::hash::HashError;
+    let no_name_told = no_name().to_string();
+    let hash = || HashError::Failed("out of memory".into());
+    let hash_told = hash().to_string();
+    let crowded = IssueRefusal::TooManyTokens { max: 3 };
+    let unable = StoreError::unsupported("this policy is fixed");
+    for (error, text, cause) in [
+        (ManageError::Actor(no_name()), "the actor's name is not acceptable", Some(&*no_name_told)),
+        (ManageError::Label(no_name()), "the label is not acceptable", Some(&no_name_told)),
+        (ManageError::NotFound, "there is no such token", None),
+        (
+            ManageError::Refused(crowded),
+            "the rules of the desk do not allow it",
+            Some("an owner may have 3 live tokens, and has them"),
+        ),
+        (ManageError::Revoked, "the token is revoked", None),
+        (
+            ManageError::ExpiryNotEarlier { expires_at: UNIX },
+            "the expiry can only move to before 1970-01-01T00:00:00.000Z",
+            None,
+        ),
+        (
+            ManageError::RotationUnderway { until: UNIX },
+            "the token's new secret is in use, and the old one works until 1970-01-01T00:00:00.000Z",
+            None,
+        ),
+        (ManageError::Conflict, "somebody else kept changing it at the same time", None),
+        (ManageError::Hash(hash()), "the secret could not be hashed", Some(&hash_told)),
+        (ManageError::Busy, "the hash workers are busy", None),
+        (ManageError::Policy(failed()), "the issue policy could not be read or changed", Some(BACKEND)),
+        (ManageError::Unsupported(unable), "it is not supported here", Some(BACKEND)),
+        (ManageError::Store(failed()), "the token store could not answer", Some(BACKEND)),
+        (ManageError::Audit, "it is done, and the audit event could not be recorded", None),
+    ] {
+        assert_eq!(told(&error), (text.to_owned(), cause.map(str::to_owned)));
+    }
 }
 
 #[test]
 fn every_act_can_be_spawned() {
-    fn is_send<T: Send>(_: &T) {}
+    fn are_send(acts: &[&dyn Send]) {
+        assert_eq!(acts.len(), 20, "all of them");
+    }
     let (desk, actor) = (desk(&MemoryStore::new()), creator("alice"));
-    let (id, owner) = (TokenId::generate().unwrap(), OwnerId::new("alice").unwrap());
-    is_send(&desk.issue(&actor, wish("alice", "laptop")));
-    is_send(&desk.revoke(&actor, &id));
-    is_send(&desk.resume(&actor, &id));
-    is_send(&desk.rename(&actor, &id, "desktop"));
-    is_send(&desk.rotate(&actor, &id, std::time::Duration::ZERO));
-    is_send(&desk.revoke_matching(&actor, TokenFilter::all()));
-    is_send(&desk.change_policy(&actor, IssuePolicy::default()));
-    is_send(&desk.bar_owner(&actor, &owner));
-    is_send(&desk.prune(&actor, std::time::Duration::ZERO));
-    is_send(&desk.unused(&actor, std::time::Duration::ZERO, None));
+    let (id, owner, no_time) =
+        (TokenId::generate().unwrap(), OwnerId::new("alice").unwrap(), std::time::Duration::ZERO);
+    are_send(&[
+        &desk.policy(),
+        &desk.issue(&actor, wish("alice", "laptop")),
+        &desk.ensure(&actor, wish("alice", "laptop")),
+        &desk.revoke(&actor, &id),
+        &desk.pause(&actor, &id),
+        &desk.resume(&actor, &id),
+        &desk.expire_at(&actor, &id, UNIX),
+        &desk.narrow(&actor, &id),
+        &desk.rename(&actor, &id, "desktop"),
+        &desk.rotate(&actor, &id, no_time),
+        &desk.revoke_matching(&actor, TokenFilter::all()),
+        &desk.change_policy(&actor, IssuePolicy::default()),
+        &desk.bar_owner(&actor, &owner),
+        &desk.lift_owner(&actor, &owner),
+        &desk.prune(&actor, no_time),
+        &desk.find(&actor, &id),
+        &desk.list(&actor, TokenFilter::all(), None),
+        &desk.expiring(&actor, no_time, None),
+        &desk.unused(&actor, no_time, None),
+        &desk.only_reading(&actor, None),
+    ]);
 }

@@ -38,6 +38,7 @@ impl Wish {
 
     pub(super) fn proposal(&self, actor: &Actor, now: Timestamp) -> Proposal<'_> {
         Proposal {
+            existing: None,
             actor: &self.creator,
             permissions: actor.permissions(),
             for_oneself: actor.is(&self.owner),

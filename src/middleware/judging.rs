@@ -81,12 +81,12 @@ impl TokenAuthBuilder {
     /// ```
     /// use std::sync::Arc;
     /// use std::sync::atomic::{AtomicBool, Ordering};
-    /// use tower_token_auth::{IssuePolicy, MemoryStore, TokenAuthLayer};
+    /// use tower_token_auth::{IssuePolicy, MemoryStore, TokenAuthLayer, policy_fn};
     ///
     /// let switch = Arc::new(AtomicBool::new(false));
     /// let policy = {
     ///     let switch = Arc::clone(&switch);
-    ///     move || IssuePolicy::default().force_read_only(switch.load(Ordering::SeqCst))
+    ///     policy_fn(move || IssuePolicy::default().force_read_only(switch.load(Ordering::SeqCst)))
     /// };
     /// let store = MemoryStore::new();
     /// let auth = TokenAuthLayer::builder(store.clone()).policy_at_use(policy.clone()).build()?;

@@ -89,6 +89,10 @@ impl TokenAuthLayer {
     ///
     /// Another gate over the same store, in this process or another, hears of its changes from a feed
     /// ([`AuthHandle::follow`]) or from the store, when what it remembers is due.
+    ///
+    /// # Security
+    /// The policy is the desk's alone. Where the gate [applies one at use](TokenAuthBuilder::policy_at_use), give both the
+    /// same provider: nothing checks that, and with two that differ the gate goes on by its own.
     pub fn issuer(&self, registry: impl TokenRegistry + 'static, policy: impl PolicyProvider + 'static) -> TokenIssuer {
         let authenticator = &self.gate.authenticator;
         let registry: Arc<dyn ErasedRegistry> = Arc::new(registry);

@@ -33,7 +33,10 @@ pub struct TokenFilter {
     pub unused_since: Option<Timestamp>,
     /// Only tokens of which no write is known.
     pub never_wrote: bool,
-    /// The greatest number of records on a page, at least 1.
+    /// Only tokens that were neither revoked nor expired at this instant: those that work, or could if they were resumed or
+    /// their owner lifted.
+    pub live_at: Option<Timestamp>,
+    /// The greatest number of records on a page; 0 counts as 1.
     pub page_size: usize,
 }
 
@@ -50,6 +53,7 @@ impl TokenFilter {
             expires_before: None,
             unused_since: None,
             never_wrote: false,
+            live_at: None,
             page_size: 100,
         }
     }
@@ -102,6 +106,13 @@ impl TokenFilter {
         Self { never_wrote: true, ..self }
     }
 
+    /// Only tokens neither revoked nor expired at this instant: those that work, or could if they were resumed or their
+    /// owner lifted.
+    #[must_use]
+    pub fn live_at(self, time: Timestamp) -> Self {
+        Self { live_at: Some(time), ..self }
+    }
+
     /// At most this many records a page; 0 counts as 1.
     #[must_use]
     pub fn page_size(self, page_size: usize) -> Self {
@@ -118,8 +129,14 @@ impl TokenFilter {
             && self.created_before.is_none_or(|time| record.created_at() < time)
             && self.expires_before.is_none_or(|time| record.expires_at().is_some_and(|end| end < time))
             && self.unused_since.is_none_or(|time| last_seen(record) < time)
+            && self.live_at.is_none_or(|time| can_work(record, time))
             && !(self.never_wrote && record.last_used().is_some_and(|used| used.last_write.is_some()))
     }
+}
+
+/// Whether it works, or would if it were resumed or its owner lifted.
+pub(crate) fn can_work(record: &TokenRecord, now: Timestamp) -> bool {
+    record.state() != TokenState::Revoked && record.expires_at().is_none_or(|end| now < end)
 }
 
 /// When a token last did anything: was used, or was made.
@@ -196,6 +213,9 @@ mod tests {
             (all().state(TokenState::Active), record(), Some(record().with_state(TokenState::Paused))),
             (all().created_by(made_by("user:alice")), record(), Some(record().with_created_by(made_by("system:x")))),
             (all().created_before(T(101)), record(), None),
+            (all().live_at(T(100)), record(), Some(record().with_state(TokenState::Revoked))),
+            (all().live_at(T(299)), expiring.clone().with_state(TokenState::Paused), None),
+            (all().live_at(T(299)), expiring.clone().with_owner_barred(true), Some(record().with_expiry(Some(T(299))))),
             (all().expires_before(T(301)), expiring.clone(), Some(record())),
             (all().unused_since(T(101)), record(), Some(record().with_last_used(Some(used.clone())))),
             (all().unused_since(T(201)), record().with_last_used(Some(used.clone())), None),

@@ -81,13 +81,13 @@ impl TokenRegistry for MemoryStore {
             Some(cursor) => Bound::Excluded(cursor.as_str().parse::<TokenId>().map_err(StoreError::new)?),
             None => Bound::Unbounded,
         };
-        let shelf = self.read();
+        let (shelf, size) = (self.read(), filter.page_size.max(1));
         let matching = shelf.records.range((after, Bound::Unbounded)).map(|(_, record)| shelf.present(record));
         // One more than the page tells whether there is another.
         let mut records: Vec<_> =
-            matching.filter(|record| filter.matches(record)).take(filter.page_size.saturating_add(1)).collect();
-        let more = records.len() > filter.page_size;
-        records.truncate(filter.page_size);
+            matching.filter(|record| filter.matches(record)).take(size.saturating_add(1)).collect();
+        let more = records.len() > size;
+        records.truncate(size);
         let next = records.last().filter(|_| more).map(|last| Cursor::new(last.id().as_str()));
         Ok(TokenPage::new(records, next))
     }

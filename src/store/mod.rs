@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub use change::{Change, ChangeError};
 pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
 pub use feed::{ChangeFeed, Notice};
+pub(crate) use list::can_work;
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
 pub use owners::OwnerDirectory;
@@ -120,13 +121,13 @@ pub trait TokenRegistry: TokenStore {
     fn lift_owner(&self, owner: &OwnerId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Forgets the records that were [dead for good](TokenRecord::was_dead_before) before `time`, and answers how many.
-    /// A store that cannot, which is the default, answers an error.
+    /// A store that cannot, which is the default, answers [unsupported](StoreError::unsupported).
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot write, or cannot prune at all.
     fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
         let _ = time;
-        async { Err(StoreError::new("this registry cannot prune")) }
+        async { Err(StoreError::unsupported("this registry cannot prune")) }
     }
 }
 

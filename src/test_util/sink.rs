@@ -106,6 +106,8 @@ pub struct RecordedEvent {
     pub before: Option<String>,
     /// By what the change replaced it.
     pub after: Option<String>,
+    /// What the actor was told, where a rule of the desk forbids the act.
+    pub detail: Option<String>,
     /// The access the request needed, where that was judged.
     pub access: Option<Access>,
     /// The request's method.
@@ -141,6 +143,7 @@ impl From<&AuditEvent<'_>> for RecordedEvent {
             secret_slot: event.secret_slot(),
             before: event.before().map(str::to_owned),
             after: event.after().map(str::to_owned),
+            detail: event.detail().map(std::borrow::Cow::into_owned),
             access: event.access(),
             method: event.method().map(str::to_owned),
             path: event.path().map(str::to_owned),

@@ -13,5 +13,5 @@ pub use created_by::{CreatedBy, CreatedByError};
 pub(crate) use noted::Noted;
 pub(crate) use plaintext::{ParsedToken, ShapeError};
 pub use plaintext::{PlaintextToken, Prefix, PrefixError};
-pub(crate) use record::DeadReason;
+pub(crate) use record::{DeadReason, Version};
 pub use record::{LastUsed, RetiringSecret, Revision, SecretSlot, TokenRecord, TokenState, TokenStateError};

@@ -270,6 +270,12 @@ impl TokenRecord {
         self.last_used.as_ref()
     }
 
+    /// Orders what was known of an id at different times. A revision alone would not: a record that was pruned and then
+    /// made again, as [`ensure`](crate::TokenIssuer::ensure) does, begins at the first.
+    pub(crate) const fn version(&self) -> Version {
+        Version { created_at: self.created_at, revision: self.revision }
+    }
+
     /// Whether the token works at `now`: active, not expired, its owner not barred.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
@@ -303,6 +309,13 @@ impl TokenRecord {
             SecretSlot::Retiring => self.retiring.as_ref().filter(|old| now < old.until).map(|old| &old.secret),
         }
     }
+}
+
+/// Which record of an id it was, and how often it had changed: the greater is the newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    created_at: Timestamp,
+    revision: Revision,
 }
 
 /// Which of a token's secrets was presented.

@@ -325,7 +325,7 @@ async fn what_would_not_be_issued_today_is_neither_resumed_nor_rotated() {
         (any().force_read_only(true), IssueRefusal::ReadOnlyEnforced),
         (any().max_lifetime_of(Scope::ReadWrite, Some(HOUR)), IssueRefusal::LifetimeTooLong { max: HOUR }),
         (any().require_expiry(true), IssueRefusal::ExpiryRequired),
-        (any().rule(|_| Err("not today")), IssueRefusal::Rule("not today")),
+        (any().rule("never", |_| Err("not today")), IssueRefusal::Rule("not today")),
     ] {
         for op in [Op::Resume, Op::Rotate] {
             let world = World::new();
@@ -434,8 +434,8 @@ async fn a_fixed_policy_is_not_changed() {
     let bench = Bench::new();
     let desk = bench.auth.issuer(bench.store.clone(), IssuePolicy::default());
     let refused = desk.change_policy(&system(), IssuePolicy::default().force_read_only(true)).await;
-    assert!(matches!(refused, Err(ManageError::Policy(_))));
-    bench.assert_last("unavailable policy_failed");
+    assert!(matches!(refused, Err(ManageError::Unsupported(_))));
+    bench.assert_last("refused unsupported");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod vocabulary;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use parts::cleaned;
 use parts::owned;
 pub(crate) use parts::{Edit, Repeated, RequestFacts, Subject};
 pub use vocabulary::{Action, Outcome};
@@ -270,7 +271,8 @@ impl AuditEvent<'_> {
         self.request.as_ref().and_then(|request| request.request_id.as_deref())
     }
 
-    /// What a change at the desk replaced: an expiry, a scope, a label, a policy, a rotated secret's end.
+    /// What a change at the desk replaced: an expiry, a scope, a label, a policy, a rotated secret's end. Of an act that
+    /// was abandoned or came to no decision, what it would have replaced, and may have.
     #[must_use]
     pub fn before(&self) -> Option<&str> {
         self.edit.as_ref().map(|edit| &*edit.before)
@@ -280,6 +282,16 @@ impl AuditEvent<'_> {
     #[must_use]
     pub fn after(&self) -> Option<&str> {
         self.edit.as_ref().map(|edit| &*edit.after)
+    }
+
+    /// What the actor was told, where a rule of the desk forbids the act: the sentence of the
+    /// [`IssueRefusal`](crate::IssueRefusal), which for a rule of the application's own is the rule's.
+    #[must_use]
+    pub fn detail(&self) -> Option<Cow<'static, str>> {
+        match self.reason {
+            Some(Reason::NotIssued(refusal)) => Some(cleaned(&refusal.to_string(), Self::MAX_EDIT_LEN)),
+            _ => None,
+        }
     }
 
     /// Who acted at the desk.

@@ -114,6 +114,6 @@ fn owned_method(method: Cow<'_, str>) -> Cow<'static, str> {
     known.map_or_else(|| owned(method), Cow::Borrowed)
 }
 
-fn cleaned(text: &str, max: usize) -> Cow<'static, str> {
+pub(super) fn cleaned(text: &str, max: usize) -> Cow<'static, str> {
     Cow::Owned(text::clean(text.as_bytes(), max).into_owned())
 }

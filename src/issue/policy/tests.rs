@@ -14,6 +14,7 @@ const INSTANT: Duration = Duration::from_millis(1);
 fn judge(policy: &IssuePolicy, actor: &Actor, scope: Scope, expires_at: Option<Timestamp>) -> Option<IssueRefusal> {
     let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
     let proposal = Proposal {
+        existing: None,
         actor: &CreatedBy::User(owner.clone()),
         permissions: actor.permissions(),
         for_oneself: actor.is(&owner),
@@ -89,8 +90,8 @@ fn an_expiry_can_be_required_without_a_limit() {
 #[test]
 fn rules_are_asked_in_turn_after_all_others() {
     let policy = IssuePolicy::default()
-        .rule(|wish| if wish.scope() == ReadWrite { Err("read-only, please") } else { Ok(()) })
-        .rule(|wish| if wish.expires_at().is_none() { Err("with an end, please") } else { Ok(()) });
+        .rule("reading", |wish| if wish.scope() == ReadWrite { Err("read-only, please") } else { Ok(()) })
+        .rule("ending", |wish| if wish.expires_at().is_none() { Err("with an end, please") } else { Ok(()) });
     let end = Some(NOW + MINUTE);
     assert_eq!(judge(&policy, &system(), ReadOnly, end), None);
     assert_eq!(judge(&policy, &system(), ReadOnly, None), Some(IssueRefusal::Rule("with an end, please")));
@@ -101,7 +102,8 @@ fn rules_are_asked_in_turn_after_all_others() {
 
 #[test]
 fn a_rule_sees_the_whole_wish() {
-    let policy = IssuePolicy::default().rule(|wish| {
+    let policy = IssuePolicy::default().rule("seeing", |wish| {
+        assert_eq!(wish.existing(), None);
         let seen = (wish.owner().as_str(), wish.label().as_str(), wish.actor().to_string());
         assert_eq!(seen, ("alice", "laptop", "user:alice".to_owned()));
         assert_eq!((wish.scope(), wish.expires_at(), wish.now()), (ReadOnly, None, NOW));
@@ -140,16 +142,18 @@ fn a_policy_is_told_in_one_stable_line() {
         .max_lifetime_of(ReadWrite, Some(MINUTE * 90))
         .require_expiry(true)
         .max_live_tokens(Some(20))
-        .rule(|_| Ok(()));
+        .rule("robots only read", |_| Ok(()))
+        .rule("office hours", |_| Ok(()));
+    assert_eq!(policy.rule_names().collect::<Vec<_>>(), ["robots only read", "office hours"]);
     assert_eq!(
         policy.to_string(),
         "force_read_only=on max_lifetime=90d max_lifetime_of_read_only=none max_lifetime_of_read_write=90m \
-         require_expiry=on max_live_tokens=20 rules=1"
+         require_expiry=on max_live_tokens=20 rules=[robots only read, office hours]"
     );
     assert_eq!(
         IssuePolicy::default().to_string(),
         "force_read_only=off max_lifetime=none max_lifetime_of_read_only=none max_lifetime_of_read_write=none \
-         require_expiry=off max_live_tokens=none rules=0"
+         require_expiry=off max_live_tokens=none rules=[]"
     );
     let hostile = IssuePolicy::default().max_lifetime(Some(Duration::MAX)).max_live_tokens(Some(usize::MAX));
     assert!(hostile.to_string().len() <= crate::audit::AuditEvent::MAX_EDIT_LEN, "an event holds all of it");
@@ -157,9 +161,9 @@ fn a_policy_is_told_in_one_stable_line() {
 
 #[test]
 fn policies_are_equal_by_their_limits_and_by_the_very_rules() {
-    let ruled = IssuePolicy::default().rule(|_| Ok(()));
+    let ruled = IssuePolicy::default().rule("any", |_| Ok(()));
     assert_eq!(ruled, ruled.clone());
     assert_ne!(ruled, IssuePolicy::default());
-    assert_ne!(ruled, IssuePolicy::default().rule(|_| Ok(())));
+    assert_ne!(ruled, IssuePolicy::default().rule("any", |_| Ok(())));
     assert_ne!(IssuePolicy::default().max_live_tokens(Some(1)), IssuePolicy::default());
 }

@@ -35,7 +35,7 @@ fn histories_reach_what_they_are_about() {
 
     let mut runner = TestRunner::deterministic();
     let mut reached = std::collections::BTreeSet::new();
-    for _ in 0..2_000 {
+    for _ in 0..4_000 {
         let case: Case = case().new_tree(&mut runner).unwrap().current();
         reached.extend(world::play(&case).unwrap_or_else(|error| panic!("{error}\n{case:?}")));
     }
@@ -60,6 +60,7 @@ fn histories_reach_what_they_are_about() {
         "not_earlier",
         "not_found",
         "on_behalf_not_permitted",
+        "owner_barred",
         "read_only_enforced",
         "revoked",
         "rotation_underway",

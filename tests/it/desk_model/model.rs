@@ -91,6 +91,8 @@ impl Model {
             Step::Resume(who, at) => self.resume(who, at, now),
             Step::ExpireIn(who, at, span) => self.expire(who, at, now + span),
             Step::Narrow(who, at) => self.narrow(who, at),
+            // What it is called decides nothing.
+            Step::Rename(who, at, _) => told(self.usable(who, at).map(|_| ())),
             Step::Revoke(who, at) => self.revoke(who, at, now),
             Step::RevokeAllOf(who, owner) => self.revoke_all_of(who, owner, now),
             Step::Rotate(who, at, overlap) => self.rotate(who, at, overlap, now),
@@ -135,6 +137,21 @@ impl Model {
         }
     }
 
+    /// The same of a token that is there.
+    fn judge_again(
+        &self,
+        who: Who,
+        owner: Who,
+        write: bool,
+        ends: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Told> {
+        if self.barred.contains(&owner) {
+            return Err("owner_barred".to_owned());
+        }
+        self.judge(who, owner, write, ends, now)
+    }
+
     fn live_of(&self, owner: Who, now: Timestamp) -> usize {
         self.tokens.iter().filter(|token| token.owner == owner && token.is_live(now)).count()
     }
@@ -175,7 +192,7 @@ impl Model {
             Ok(token) => (token.owner, token.write, token.ends),
             Err(refused) => return refused,
         };
-        if let Err(refused) = self.judge(who, owner, write, ends, now) {
+        if let Err(refused) = self.judge_again(who, owner, write, ends, now) {
             return refused;
         }
         // It is one of those that are counted.
@@ -222,7 +239,7 @@ impl Model {
             Ok(token) => (token.owner, token.write, token.ends),
             Err(refused) => return refused,
         };
-        if let Err(refused) = self.judge(who, owner, write, ends, now) {
+        if let Err(refused) = self.judge_again(who, owner, write, ends, now) {
             return refused;
         }
         told(self.usable(who, at).and_then(|token| {

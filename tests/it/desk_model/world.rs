@@ -92,6 +92,7 @@ impl World {
         | Step::Resume(who, at)
         | Step::ExpireIn(who, at, _)
         | Step::Narrow(who, at)
+        | Step::Rename(who, at, _)
         | Step::Revoke(who, at)
         | Step::Rotate(who, at, _)) = step
         else {
@@ -103,6 +104,9 @@ impl World {
             Step::Pause(..) => told(done(self.desk.pause(&actor, &id))),
             Step::Resume(..) => told(done(self.desk.resume(&actor, &id))),
             Step::ExpireIn(_, _, span) => told(done(self.desk.expire_at(&actor, &id, end + span))),
+            Step::Rename(_, _, other) => {
+                told(done(self.desk.rename(&actor, &id, if other { "another" } else { "token" })))
+            }
             Step::Narrow(..) => told(done(self.desk.narrow(&actor, &id))),
             Step::Rotate(_, _, overlap) => {
                 told(done(self.desk.rotate(&actor, &id, overlap)).map(|rotated| token.push(&rotated)))
