@@ -108,8 +108,8 @@ pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};
 pub use store::{
-    Change, ChangeError, ChangeFeed, Cursor, InsertError, MemoryStore, Notice, TokenFilter, TokenPage, TokenRegistry,
-    TokenStore, UpdateError,
+    Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, TokenFilter, TokenPage,
+    TokenRegistry, TokenStore, UpdateError,
 };
 pub use text::TextError;
 pub use token::{
