@@ -111,6 +111,8 @@ pub use store::{
     Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, TokenFilter, TokenPage,
     TokenRegistry, TokenStore, UpdateError,
 };
+#[cfg(feature = "redis")]
+pub use store::{KeyPrefixError, RedisFeed, RedisStore};
 pub use text::TextError;
 pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,

@@ -9,12 +9,16 @@ mod erased;
 mod feed;
 mod list;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{KeyPrefixError, RedisFeed, RedisStore};
 pub use change::{Change, ChangeError};
 pub use durability::Durability;
 pub(crate) use erased::{ErasedRegistry, ErasedStore};

@@ -23,6 +23,8 @@ pub mod oracles;
 mod pass_modes;
 mod properties;
 mod queued_sink;
+#[cfg(feature = "redis")]
+mod redis_store;
 mod refusals;
 mod secrecy;
 mod servers;
