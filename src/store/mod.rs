@@ -94,7 +94,8 @@ pub trait TokenRegistry: TokenStore {
         change: Change,
     ) -> impl Future<Output = Result<TokenRecord, UpdateError>> + Send;
 
-    /// The records that a filter lets through, a page at a time, in a stable order; `cursor` continues a listing.
+    /// The records that a filter lets through, a page at a time, in a stable order; `cursor` continues a listing. A page
+    /// may hold fewer records than it may, and none, while the listing goes on.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer, cannot read what it holds, or does not know the cursor.

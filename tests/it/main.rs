@@ -23,10 +23,11 @@ pub mod oracles;
 mod pass_modes;
 mod properties;
 mod queued_sink;
-#[cfg(feature = "redis")]
+#[cfg(all(unix, feature = "redis"))]
 mod redis_store;
 mod refusals;
 mod secrecy;
+#[cfg(unix)]
 mod servers;
 mod siege;
 mod stats;

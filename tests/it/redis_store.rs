@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
@@ -113,6 +115,56 @@ async fn what_redis_acknowledged_survives_its_crash() {
     conformance::check_survival(redis.store.clone(), crash).await.unwrap();
 }
 
+/// Makes tokens, and revokes every second one, until the server is gone: what it was told, a token and whether it is
+/// revoked; and what it does not know.
+async fn work_until_it_crashes(store: RedisStore, acknowledged: Arc<AtomicUsize>) -> (Vec<(TokenId, bool)>, TokenId) {
+    let mut told = Vec::new();
+    for number in 0.. {
+        let (token, record) = draft("alice", Scope::ReadOnly).unwrap();
+        if store.insert(record).await.is_err() {
+            return (told, token.id());
+        }
+        told.push((token.id(), false));
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+        if number % 2 == 0 {
+            let change = Change::Revoke { at: ManualClock::START };
+            if store.update(&token.id(), Revision::FIRST, change).await.is_err() {
+                told.pop();
+                return (told, token.id());
+            }
+            *told.last_mut().unwrap() = (token.id(), true);
+        }
+    }
+    unreachable!("the server crashes")
+}
+
+#[tokio::test]
+async fn in_a_crash_under_load_nothing_acknowledged_is_lost_and_nothing_half_done() {
+    let Some(mut server) = Server::start(Kind::Redis) else { return };
+    let redis = Redis::at(&server.url()).await;
+    let acknowledged = Arc::<AtomicUsize>::default();
+    let work = |_| tokio::spawn(work_until_it_crashes(redis.store.clone(), Arc::clone(&acknowledged)));
+    let workers: Vec<_> = (0..8).map(work).collect();
+    eventually(|| async { acknowledged.load(Ordering::SeqCst) > 1_000 }).await;
+    server.crash();
+    let outcomes = soon(futures_util::future::try_join_all(workers)).await.unwrap();
+    server.start_again();
+    eventually(|| async { redis.store.list(&TokenFilter::all(), None).await.is_ok() }).await;
+    let told: Vec<_> = outcomes.iter().flat_map(|(told, _)| told).collect();
+    for (id, revoked) in &told {
+        let found = redis.store.find(id).await.unwrap().expect("it was acknowledged");
+        assert_eq!(found.state() == TokenState::Revoked, *revoked);
+    }
+    let mut there: HashSet<_> = told.iter().map(|(id, _)| *id).collect();
+    for (_, unknown) in &outcomes {
+        there.extend(redis.store.find(unknown).await.unwrap().map(|record| record.id()));
+    }
+    for filter in [TokenFilter::all(), TokenFilter::all().owner(OwnerId::new("alice").unwrap())] {
+        let listed = redis.store.list(&filter.page_size(usize::MAX), None).await.unwrap();
+        assert_eq!(listed.records.iter().map(|record| record.id()).collect::<HashSet<_>>(), there);
+    }
+}
+
 #[tokio::test]
 async fn a_redis_that_forgets_or_evicts_promises_nothing() {
     let Some(server) = Server::start(Kind::Redis) else { return };
@@ -120,6 +172,7 @@ async fn a_redis_that_forgets_or_evicts_promises_nothing() {
     for (setting, careless, careful) in [
         ("appendonly", "no", "yes"),
         ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
         ("maxmemory-policy", "allkeys-lru", "noeviction"),
     ] {
         let set = |value: &str| redis.run::<()>(format!("CONFIG SET {setting} {value}"));

@@ -1,7 +1,7 @@
 //! Whether Redis is told to keep what it acknowledges.
 
-use redis::RedisError;
 use redis::aio::ConnectionManager;
+use redis::{ErrorKind, RedisError};
 
 use crate::decision::StoreError;
 use crate::store::Durability;
@@ -10,8 +10,7 @@ use crate::store::Durability;
 pub(super) async fn durability(connection: &mut ConnectionManager) -> Result<Durability, StoreError> {
     match Configuration::read(connection).await {
         Ok(configuration) => Ok(configuration.judge()),
-        // It answered, and will not tell.
-        Err(error) if error.kind_is_answer() => {
+        Err(error) if is_an_answer(&error) => {
             tracing::warn!(%error, "Redis does not tell its configuration: it has to be durable, and must not evict keys");
             Ok(Durability::Volatile)
         }
@@ -19,20 +18,16 @@ pub(super) async fn durability(connection: &mut ConnectionManager) -> Result<Dur
     }
 }
 
-trait Answered {
-    fn kind_is_answer(&self) -> bool;
-}
-
-impl Answered for RedisError {
-    fn kind_is_answer(&self) -> bool {
-        matches!(self.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension)
-    }
+/// Whether Redis is there, and will not tell.
+fn is_an_answer(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 #[derive(Debug)]
 struct Configuration {
     append_only: String,
     append_fsync: String,
+    no_fsync_on_rewrite: String,
     max_memory: String,
     policy: String,
 }
@@ -42,6 +37,7 @@ impl Configuration {
         Ok(Self {
             append_only: setting(connection, "appendonly").await?,
             append_fsync: setting(connection, "appendfsync").await?,
+            no_fsync_on_rewrite: setting(connection, "no-appendfsync-on-rewrite").await?,
             max_memory: setting(connection, "maxmemory").await?,
             policy: setting(connection, "maxmemory-policy").await?,
         })
@@ -53,7 +49,9 @@ impl Configuration {
             tracing::warn!(
                 appendonly = self.append_only,
                 appendfsync = self.append_fsync,
-                "a crash of Redis may revive revoked tokens: set appendonly yes and appendfsync always"
+                no_appendfsync_on_rewrite = self.no_fsync_on_rewrite,
+                "a crash of Redis may revive revoked tokens: set appendonly yes, appendfsync always and \
+                 no-appendfsync-on-rewrite no"
             );
         }
         if evicts {
@@ -66,7 +64,7 @@ impl Configuration {
     }
 
     fn keeps(&self) -> bool {
-        self.append_only == "yes" && self.append_fsync == "always"
+        self.append_only == "yes" && self.append_fsync == "always" && self.no_fsync_on_rewrite == "no"
     }
 
     /// The `volatile-…` policies drop keys that expire, and none of ours does.
@@ -84,26 +82,25 @@ async fn setting(connection: &mut ConnectionManager, name: &str) -> Result<Strin
 mod tests {
     use super::*;
 
-    fn judged(append_only: &str, append_fsync: &str, max_memory: &str, policy: &str) -> Durability {
-        let [append_only, append_fsync, max_memory, policy] =
-            [append_only, append_fsync, max_memory, policy].map(str::to_owned);
-        Configuration { append_only, append_fsync, max_memory, policy }.judge()
+    fn judged(settings: [&str; 5]) -> Durability {
+        let [append_only, append_fsync, no_fsync_on_rewrite, max_memory, policy] = settings.map(str::to_owned);
+        Configuration { append_only, append_fsync, no_fsync_on_rewrite, max_memory, policy }.judge()
     }
 
     #[test]
     fn only_a_synced_log_without_eviction_is_durable() {
-        for (append_only, append_fsync, max_memory, policy, durability) in [
-            ("yes", "always", "0", "noeviction", Durability::Durable),
-            ("yes", "always", "0", "allkeys-lru", Durability::Durable),
-            ("yes", "always", "1000", "noeviction", Durability::Durable),
-            ("yes", "always", "1000", "volatile-lru", Durability::Durable),
-            ("yes", "always", "1000", "allkeys-lru", Durability::Volatile),
-            ("yes", "everysec", "0", "noeviction", Durability::Volatile),
-            ("yes", "no", "0", "noeviction", Durability::Volatile),
-            ("no", "always", "0", "noeviction", Durability::Volatile),
+        for (settings, durability) in [
+            (["yes", "always", "no", "0", "noeviction"], Durability::Durable),
+            (["yes", "always", "no", "0", "allkeys-lru"], Durability::Durable),
+            (["yes", "always", "no", "1000", "noeviction"], Durability::Durable),
+            (["yes", "always", "no", "1000", "volatile-lru"], Durability::Durable),
+            (["yes", "always", "no", "1000", "allkeys-lru"], Durability::Volatile),
+            (["yes", "always", "yes", "0", "noeviction"], Durability::Volatile),
+            (["yes", "everysec", "no", "0", "noeviction"], Durability::Volatile),
+            (["yes", "no", "no", "0", "noeviction"], Durability::Volatile),
+            (["no", "always", "no", "0", "noeviction"], Durability::Volatile),
         ] {
-            let judged = judged(append_only, append_fsync, max_memory, policy);
-            assert_eq!(judged, durability, "{append_only} {append_fsync} {max_memory} {policy}");
+            assert_eq!(judged(settings), durability, "{settings:?}");
         }
     }
 }

@@ -54,9 +54,10 @@ use crate::decision::StoreError;
 /// and warns:
 ///
 /// ```text
-/// appendonly       yes
-/// appendfsync      always
-/// maxmemory-policy noeviction
+/// appendonly                yes
+/// appendfsync               always
+/// no-appendfsync-on-rewrite no
+/// maxmemory-policy          noeviction
 /// ```
 ///
 /// With `appendfsync everysec` a crash takes up to two seconds of acknowledged changes. With an eviction policy that
@@ -75,7 +76,7 @@ use crate::decision::StoreError;
 /// a cluster or a sentinel. A token is about 1 KB: a million fit into one server.
 ///
 /// # Cost
-/// One round trip a look-up, two a change, one a batch of uses. A listing takes one for each 200 tokens that it looks at,
+/// One round trip a look-up, two a change, one for each 5,000 uses of a batch. A listing takes one for each 200 tokens that it looks at,
 /// of one owner or of all; after 10,000 it answers with what it found, which may be less than a page. No key is ever
 /// searched for. Time limits are the connection manager's: 500 ms an answer unless it was told otherwise.
 ///

@@ -21,6 +21,8 @@ const READ_AT_ONCE: usize = 200;
 const READS_A_PAGE: usize = 50;
 /// Uses that one script notes.
 const NOTED_AT_ONCE: usize = 500;
+/// Uses that one answer may take: it has to come in time.
+const NOTED_A_TRIP: usize = 10 * NOTED_AT_ONCE;
 
 impl TokenStore for RedisStore {
     async fn find(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
@@ -105,19 +107,10 @@ impl TokenRegistry for RedisStore {
     }
 
     async fn touch(&self, uses: &[(TokenId, LastUsed)]) -> Result<(), StoreError> {
-        if uses.is_empty() {
-            return Ok(());
+        for some in uses.chunks(NOTED_A_TRIP) {
+            self.note(some).await.map_err(StoreError::new)?;
         }
-        let mut pipeline = redis::pipe();
-        // Whether the server has the script is not asked: to send it costs less.
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(scripts::TOUCH).ignore();
-        for some in uses.chunks(NOTED_AT_ONCE) {
-            let command = pipeline.cmd("EVALSHA").arg(&*scripts::TOUCH_HASH).arg(some.len());
-            command.arg(some.iter().map(|(id, _)| self.keys.token(id.as_str())).collect::<Vec<_>>());
-            command.arg(some.iter().flat_map(|(_, used)| use_arguments(used)).collect::<Vec<_>>());
-            command.ignore();
-        }
-        pipeline.exec_async(&mut self.connection.clone()).await.map_err(StoreError::new)
+        Ok(())
     }
 
     async fn bar_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
@@ -179,6 +172,18 @@ impl RedisStore {
         let rows: Vec<(String, bool, Fields)> =
             script.invoke_async(&mut self.connection.clone()).await.map_err(StoreError::new)?;
         rows.into_iter().map(|(id, barred, fields)| read_row(&id, barred, fields)).collect()
+    }
+
+    async fn note(&self, uses: &[(TokenId, LastUsed)]) -> Result<(), RedisError> {
+        let mut pipeline = redis::pipe();
+        // Whether the server has the script is not asked: to send it costs less.
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(scripts::TOUCH).ignore();
+        for some in uses.chunks(NOTED_AT_ONCE) {
+            let command = pipeline.cmd("EVALSHA").arg(&*scripts::TOUCH_HASH).arg(some.len());
+            command.arg(some.iter().map(|(id, _)| self.keys.token(id.as_str())).collect::<Vec<_>>());
+            command.arg(some.iter().flat_map(|(_, used)| use_arguments(used)).collect::<Vec<_>>()).ignore();
+        }
+        pipeline.exec_async(&mut self.connection.clone()).await
     }
 
     async fn set_bar(&self, owner: &OwnerId, command: &str) -> Result<(), RedisError> {
