@@ -107,7 +107,7 @@ impl RedisStore {
     }
 
     /// Looks whether what Redis acknowledges is durable, and warns where it is not, and where it evicts keys: for the
-    /// start of a server. [`durability`](TokenRegistry::durability) answers from then on what this did.
+    /// start of a server. [`durability`](crate::TokenRegistry::durability) answers from then on what this did.
     ///
     /// Where Redis does not let its configuration be read, as some hosts do not, it is warned of that, and nothing is
     /// promised.

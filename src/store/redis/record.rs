@@ -87,7 +87,7 @@ impl Unread {
             .with_expiry(self.optional("expires_at", read_time)?)
             .with_state(self.needed("state", TokenState::from_str)?)
             .with_revoked_at(self.optional("revoked_at", read_time)?)
-            .with_revision(Revision::new(self.needed("revision", u64::from_str)?))
+            .with_revision(self.needed("revision", read_revision)?)
             .with_retiring(self.retiring()?)
             .with_attributes(self.optional("attributes", read_attributes)?.unwrap_or_default())
             .with_last_used(self.last_used()?))
@@ -127,6 +127,12 @@ impl Unread {
 fn read_time(text: &str) -> Result<Timestamp, Cause> {
     let read = Timestamp::from_unix_millis(text.parse()?);
     if time(read) == text { Ok(read) } else { Err("it is no time".into()) }
+}
+
+/// Only what was written: revisions are compared as text.
+fn read_revision(text: &str) -> Result<Revision, Cause> {
+    let number: u64 = text.parse()?;
+    if number.to_string() == text { Ok(Revision::new(number)) } else { Err("it is no revision".into()) }
 }
 
 fn read_flag(text: &str) -> Result<bool, &'static str> {
