@@ -76,13 +76,14 @@ use crate::decision::StoreError;
 /// a cluster or a sentinel. A token is about 1 KB: a million fit into one server.
 ///
 /// # Cost
-/// One round trip a look-up, two a change, one for each 5,000 uses of a batch. A listing takes one for each 200 tokens that it looks at,
-/// of one owner or of all; after 10,000 it answers with what it found, which may be less than a page. No key is ever
-/// searched for. Time limits are the connection manager's: 500 ms an answer unless it was told otherwise.
+/// One round trip a look-up, two a change, one for each 5,000 uses of a batch. A listing takes one for each 200 tokens
+/// that it looks at, of one owner or of all; after 10,000 it answers with what it found, which may be less than a page.
+/// To prune, all tokens are looked at. No key is ever searched for.
 ///
 /// # When things fail
-/// An error is "unknown", not "no": a change whose answer was lost may have been made. The connection manager connects
-/// again by itself at the next call.
+/// An error is "unknown", not "no": a change whose answer was lost may have been made. The connection manager limits the
+/// time of an answer, to 500 ms unless it was told otherwise, and connects again by itself at the next call; its waits
+/// double from 100 ms on unless `ConnectionManagerConfig::set_max_delay` bounds them.
 #[derive(Clone)]
 pub struct RedisStore {
     connection: ConnectionManager,
@@ -124,10 +125,6 @@ impl RedisStore {
     #[must_use]
     pub fn feed(&self, client: redis::Client) -> RedisFeed {
         RedisFeed::new(client, self.keys.clone())
-    }
-
-    fn declared_durability(&self) -> Durability {
-        if self.durable.load(Ordering::Relaxed) { Durability::Durable } else { Durability::Volatile }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the ports ask for.
 
+use std::sync::atomic::Ordering;
+
 use redis::RedisError;
 
 use super::RedisStore;
@@ -44,8 +46,8 @@ impl TokenRegistry for RedisStore {
             .arg(record.id().as_str())
             .arg(CHANGES_KEPT)
             .arg(record.revision().number());
-        for (field, text) in encode(&record).into_iter().chain(record.last_used().map(encode_use).into_iter().flatten())
-        {
+        let last_use = record.last_used().map(encode_use).unwrap_or_default();
+        for (field, text) in encode(&record).into_iter().chain(last_use) {
             if let Some(text) = text {
                 script.arg(field).arg(text);
             }
@@ -59,8 +61,11 @@ impl TokenRegistry for RedisStore {
         if record.revision() != expected {
             return Err(UpdateError::Conflict);
         }
+        let before = encode(&record);
         let changed = change.apply(record).map_err(UpdateError::Rejected)?;
-        let (kept, gone): (Vec<_>, Vec<_>) = encode(&changed).into_iter().partition(|(_, text)| text.is_some());
+        // Nothing but what changes: the record may have been forgotten meanwhile, and its id taken anew.
+        let differing = encode(&changed).into_iter().zip(before).filter_map(|(new, old)| (new != old).then_some(new));
+        let (kept, gone): (Vec<_>, Vec<_>) = differing.partition(|(_, text)| text.is_some());
         let mut script = scripts::UPDATE.key(self.keys.token(id.as_str()));
         script
             .key(self.keys.barred())
@@ -137,7 +142,7 @@ impl TokenRegistry for RedisStore {
     }
 
     fn durability(&self) -> Durability {
-        self.declared_durability()
+        if self.durable.load(Ordering::Relaxed) { Durability::Durable } else { Durability::Volatile }
     }
 }
 

@@ -44,7 +44,7 @@ return 1
 });
 
 /// Keys: token, barred, changes, count. Arguments: id, kept, expected revision, next revision, how many of the following
-/// are fields to be set, those, the fields to be removed.
+/// set fields, those, the fields to be removed.
 pub(super) static UPDATE: LazyLock<Script> = LazyLock::new(|| {
     announcing(
         r"
