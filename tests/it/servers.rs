@@ -97,29 +97,18 @@ impl Kind {
         found
     }
 
-    fn command(self, binaries: &Path, data: &Path, port: u16) -> Vec<String> {
-        let binary = binaries.join(self.binary()).display().to_string();
-        let (data, port) = (data.display().to_string(), port.to_string());
-        let arguments: &[&str] = match self {
-            Self::Postgres => &["-D", &data, "-p", &port, "-h", "127.0.0.1", "-k", "", "-N", "300"],
-            Self::Redis => &[
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &port,
-                "--dir",
-                &data,
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-            ],
+    /// To be run in its folder.
+    fn command(self, binaries: &Path, port: u16) -> Vec<String> {
+        let arguments = match self {
+            Self::Postgres => format!("-D . -p {port} -h 127.0.0.1 -N 300 -k"),
+            Self::Redis => format!("--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync always --save"),
         };
-        let owned = [&binary].into_iter().map(String::as_str).chain(arguments.iter().copied());
-        let unprivileged = if self == Self::Postgres { unprivileged() } else { Vec::new() };
-        unprivileged.into_iter().chain(owned.map(str::to_owned)).collect()
+        // No socket in the file system, and no snapshots beside the log.
+        let last = "";
+        let mut command = if self == Self::Postgres { unprivileged() } else { Vec::new() };
+        command.push(binaries.join(self.binary()).display().to_string());
+        command.extend(arguments.split(' ').chain([last]).map(str::to_owned));
+        command
     }
 }
 
@@ -135,17 +124,10 @@ fn folders() -> Vec<PathBuf> {
 
 /// What turns root into somebody else, as PostgreSQL demands.
 fn unprivileged() -> Vec<String> {
-    match nobody() {
-        Some((user, group)) => {
-            vec![
-                "setpriv".to_owned(),
-                format!("--reuid={user}"),
-                format!("--regid={group}"),
-                "--clear-groups".to_owned(),
-            ]
-        }
-        None => Vec::new(),
-    }
+    nobody().map_or_else(Vec::new, |(user, group)| {
+        let words = format!("setpriv --reuid={user} --regid={group} --clear-groups");
+        words.split(' ').map(str::to_owned).collect()
+    })
 }
 
 /// The ids of an unprivileged user, where this is root.
@@ -188,11 +170,9 @@ impl Server {
         if let Some((user, group)) = nobody() {
             chown(&self.folder, Some(user), Some(group)).unwrap();
         }
-        let initdb = self.binaries.join("initdb").display().to_string();
-        let data = self.folder.display().to_string();
-        let options = ["-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"].map(str::to_owned);
-        let command: Vec<_> =
-            unprivileged().into_iter().chain([initdb, "-D".to_owned(), data]).chain(options).collect();
+        let mut command = unprivileged();
+        command.push(self.binaries.join("initdb").display().to_string());
+        command.extend("-D . -U test -A trust -E UTF8 --locale=C --no-sync".split(' ').map(str::to_owned));
         output(Command::new(&command[0]).args(&command[1..]).current_dir(&self.folder));
     }
 
@@ -228,7 +208,7 @@ impl Server {
         let mut complaints = String::new();
         self.run = (0..ATTEMPTS).find_map(|_| {
             self.port = port();
-            let command = self.kind.command(&self.binaries, &self.folder, self.port);
+            let command = self.kind.command(&self.binaries, self.port);
             Run::start(self.kind, &command, &self.folder).map_err(|complaint| complaints = complaint).ok()
         });
         assert!(self.run.is_some(), "{:?} does not start: {complaints}", self.kind);
@@ -264,8 +244,15 @@ last=$1 folder=$2; shift 2
 echo "server=$!"
 read -r signal || cleanup=yes
 kill -s "${signal:-$last}" $!
+kill -s CONT $!
 wait $!
 [ -z "$cleanup" ] || rm -rf "$folder"
+"#;
+
+/// `$1` is the signal, `$2` the server. Its children may come and go meanwhile.
+const SIGNAL: &str = r#"
+kill -s "$1" "$2" || exit
+kill -s "$1" $(cat "/proc/$2/task/$2/children") 2>/dev/null || :
 "#;
 
 impl Run {
@@ -292,8 +279,9 @@ impl Run {
         }
     }
 
+    /// To the server and the processes that it has started.
     fn signal(&self, signal: &str) {
-        output(Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &self.server]));
+        output(Command::new("sh").args(["-c", SIGNAL, "signal", signal, &self.server]));
     }
 
     fn end(mut self, signal: &str) {
