@@ -52,7 +52,7 @@ impl Scope {
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
@@ -112,5 +112,16 @@ mod tests {
         for wrong in ["", "Read-Only", "read", "read-write ", "*"] {
             assert!(wrong.parse::<Scope>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_text_form_is_stable() {
+        assert_eq!(Scope::ReadOnly.to_string(), "read-only");
+        assert_eq!(Scope::ReadWrite.to_string(), "read-write");
+    }
+
+    #[test]
+    fn a_wrong_text_is_told_what_is_right() {
+        assert_eq!("admin".parse::<Scope>().unwrap_err().to_string(), r#"a scope is "read-only" or "read-write""#);
     }
 }

@@ -6,6 +6,21 @@
 //!
 //! A request whose client leaves before the decision has had none; its event says so ([`Outcome::Abandoned`]).
 //!
+//! An event is *recorded* when its sink has answered `Ok`. What that is worth depends on the sink: one that writes at
+//! once has written it, a [`QueuedSink`] has taken it in and will write it, [`TracingSink`] has passed it to subscribers
+//! that may drop it.
+//!
+//! # Which sinks
+//! | sink | for |
+//! |---|---|
+//! | [`TracingSink`] | the application's own log; the default |
+//! | `JsonLinesSink` | a file that other programs ship and archive |
+//! | [`AuditHistory`] | people who ask what happened lately |
+//! | [`QueuedSink`] | before a sink that does I/O |
+//! | [`SampledSink`] | before a queue, where busy tokens would fill it |
+//! | [`ThresholdSink`] | before all others, to be told of guessing |
+//! | [`FanOut`], [`NoAudit`] | several, none |
+//!
 //! # When things fail
 //! | the sink | the request |
 //! |---|---|
@@ -13,15 +28,25 @@
 //! | answers an error, or panics | goes on as decided under [`OnAuditFailure::Continue`]; under [`OnAuditFailure::Refuse`] an admitted request becomes a 503 before the inner service runs |
 //! | is slow | is as slow: a sink that does I/O belongs behind a [`QueuedSink`] |
 //!
-//! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling until an event is recorded
-//! again.
+//! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling, until 1,000 events about
+//! proved tokens and acts at the desk have been recorded in a row.
 
 mod event;
 mod fan_out;
+#[cfg(test)]
+mod fixtures;
+mod history;
+#[cfg(feature = "json")]
+mod json_lines_sink;
+mod outage;
+mod places;
 mod queue;
 mod queued_sink;
+mod recent;
 mod recorder;
+mod sampled_sink;
 mod tally;
+mod threshold_sink;
 mod tracing_sink;
 
 use std::error::Error as StdError;
@@ -30,18 +55,26 @@ use std::future::ready;
 use std::sync::Arc;
 
 pub use event::{Action, AuditEvent, Outcome};
-pub(crate) use event::{RequestFacts, Subject};
+pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
+pub use history::{
+    ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,
+    HistoryError, HistoryFilter, HistoryPage, TokenApplications, UserAgent,
+};
+#[cfg(feature = "json")]
+pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
-pub(crate) use tally::flush_within;
+pub use sampled_sink::{SampledSink, SampledSinkBuilder};
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
+pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;
 
 /// Takes audit events.
 ///
 /// An implementor *must* return quickly (it runs on the request's thread), *must* answer an error rather than drop an
-/// event in silence, and *may* panic: that counts as an error.
+/// event in silence, *must* take a [report](Action::is_report) as it takes any event (a [`QueuedSink`] finds out with
+/// one whether a sink that failed is well again), and *may* panic: that counts as an error.
 pub trait AuditSink: Send + Sync + 'static {
     /// Records one event.
     ///
@@ -56,7 +89,7 @@ pub trait AuditSink: Send + Sync + 'static {
         true
     }
 
-    /// Whether [`record`](Self::record) ever answers an error. A sink that cannot fail cannot be required to record:
+    /// Whether this sink tells what it has not recorded, by an error. One that does not cannot be required to record:
     /// `build()` refuses it together with [`OnAuditFailure::Refuse`].
     fn can_fail(&self) -> bool {
         true
@@ -104,7 +137,8 @@ pub enum OnAuditFailure {
     /// It goes on; the loss is logged.
     #[default]
     Continue,
-    /// It is answered 503 before the inner service runs: nothing happens that is not on record.
+    /// It is answered 503 before the inner service runs: nothing happens that the sink has not answered for. Behind a
+    /// [`QueuedSink`] that is a place in the queue, and no sign that the sink within fails.
     Refuse,
 }
 
@@ -144,6 +178,11 @@ impl AuditError {
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(cause.into())
     }
+
+    /// The cause in words, for a log.
+    fn cause(&self) -> String {
+        guarded(|| self.0.to_string()).unwrap_or_else(|| "a cause that panics when it is shown".to_owned())
+    }
 }
 
 impl fmt::Display for AuditError {
@@ -160,6 +199,10 @@ impl StdError for AuditError {
 
 /// A sink's panic becomes an error: it must not take the request down, nor other sinks' events with it.
 fn catch(record: impl FnOnce() -> Result<(), AuditError>) -> Result<(), AuditError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(record))
-        .unwrap_or_else(|_| Err(AuditError::new("the audit sink panicked")))
+    guarded(record).unwrap_or_else(|| Err(AuditError::new("the audit sink panicked")))
+}
+
+/// Runs what others have made; `None` where it panics.
+fn guarded<T>(theirs: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(theirs)).ok()
 }

@@ -18,10 +18,14 @@ impl AuthHandle {
     /// | `cache_evictions_total` (`map` as above) | counter | live entries that had to go |
     /// | `lookups_total`, `lookups_failed_total`, `lookups_joined_total`, `lookups_refused_total`, `lookups_ahead_total` | counter | [`LookupStats`](crate::LookupStats) |
     /// | `lookups_in_flight` (`kind` = `cold`, `refresh`) | gauge | look-ups running or waiting now |
-    /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`, `timed_out`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
+    /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
+    /// | `hash_waits_timed_out_total` | counter | requests that gave up waiting; their hashes go on, and count above when they are done |
     /// | `hash_jobs` (`state` = `waiting`, `running`) | gauge | jobs of the crew now |
-    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
+    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `sampled`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
     /// | `audit_queued` | gauge | events that wait to be written |
+    /// | `uses_total` (`result` = `noted`, `flushed`, `dropped`), `flushes_failed_total` | counter | [`UpkeepStats`](crate::UpkeepStats) |
+    /// | `uses_waiting` | gauge | tokens whose last use waits to be written |
+    /// | `rehashes_total` (`result` = `done`, `not_done`), `successors_total` | counter | [`UpkeepStats`](crate::UpkeepStats) |
     /// | `feed_connected` | gauge | 1 where changes arrive, 0 where a feed is interrupted; absent where none is followed |
     pub fn publish_metrics(&self) {
         Labels::of(self).publish(&self.stats());
@@ -55,6 +59,7 @@ impl Labels {
         self.publish_lookups(stats);
         self.publish_hashes(stats);
         self.publish_audit(stats);
+        self.publish_upkeep(stats);
         let connected = |is: f64| gauge!("tower_token_auth_feed_connected", self.both()).set(is);
         match stats.feed {
             FeedState::NotFollowed => {}
@@ -99,12 +104,12 @@ impl Labels {
             ("refuted", hashes.refuted),
             ("failed", hashes.failed),
             ("refused", hashes.refused),
-            ("timed_out", hashes.timed_out),
         ];
         for (result, number) in results {
             counter!("tower_token_auth_hashes_total", self.and("result", result)).absolute(number);
         }
         counter!("tower_token_auth_hashes_joined_total", self.both()).absolute(hashes.joined);
+        counter!("tower_token_auth_hash_waits_timed_out_total", self.both()).absolute(hashes.timed_out);
         for (state, jobs) in [("waiting", hashes.waiting), ("running", hashes.running)] {
             gauge!("tower_token_auth_hash_jobs", self.and("state", state)).set(jobs as f64);
         }
@@ -116,11 +121,25 @@ impl Labels {
             ("unheard", audit.unheard),
             ("written", audit.written),
             ("coalesced", audit.coalesced),
+            ("sampled", audit.sampled),
             ("lost", audit.lost),
         ];
         for (result, number) in results {
             counter!("tower_token_auth_audit_events_total", self.and("result", result)).absolute(number);
         }
         gauge!("tower_token_auth_audit_queued", self.both()).set(audit.queued as f64);
+    }
+
+    fn publish_upkeep(&self, stats: &Stats) {
+        let upkeep = &stats.upkeep;
+        for (result, number) in [("noted", upkeep.noted), ("flushed", upkeep.flushed), ("dropped", upkeep.dropped)] {
+            counter!("tower_token_auth_uses_total", self.and("result", result)).absolute(number);
+        }
+        for (result, number) in [("done", upkeep.rehashed), ("not_done", upkeep.not_rehashed)] {
+            counter!("tower_token_auth_rehashes_total", self.and("result", result)).absolute(number);
+        }
+        counter!("tower_token_auth_flushes_failed_total", self.both()).absolute(upkeep.flushes_failed);
+        counter!("tower_token_auth_successors_total", self.both()).absolute(upkeep.successors);
+        gauge!("tower_token_auth_uses_waiting", self.both()).set(upkeep.waiting as f64);
     }
 }

@@ -9,6 +9,7 @@ mod erased;
 mod feed;
 mod list;
 mod memory;
+mod owners;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -21,10 +22,12 @@ use std::sync::Arc;
 pub use self::redis::{KeyPrefixError, RedisFeed, RedisStore};
 pub use change::{Change, ChangeError};
 pub use durability::Durability;
-pub(crate) use erased::{ErasedRegistry, ErasedStore};
+pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
 pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
+pub use owners::OwnerDirectory;
+pub(crate) use owners::{ErasedOwners, Vetted};
 
 use crate::clock::Timestamp;
 use crate::decision::StoreError;
