@@ -113,9 +113,11 @@ pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};
 pub use store::{
-    Change, ChangeError, ChangeFeed, Cursor, InsertError, MemoryStore, Notice, OwnerDirectory, TokenFilter, TokenPage,
-    TokenRegistry, TokenStore, UpdateError,
+    Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, OwnerDirectory, TokenFilter,
+    TokenPage, TokenRegistry, TokenStore, UpdateError,
 };
+#[cfg(feature = "redis")]
+pub use store::{KeyPrefixError, RedisFeed, RedisStore};
 pub use text::TextError;
 pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,

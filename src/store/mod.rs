@@ -4,18 +4,24 @@
 //! traits with async methods; the crate erases them behind its own doors, so no type parameter spreads.
 
 mod change;
+mod durability;
 mod erased;
 mod feed;
 mod list;
 mod memory;
 mod owners;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{KeyPrefixError, RedisFeed, RedisStore};
 pub use change::{Change, ChangeError};
+pub use durability::Durability;
 pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
 pub use feed::{ChangeFeed, Notice};
 pub(crate) use list::can_work;
@@ -67,6 +73,7 @@ pub trait TokenStore: Send + Sync {
 ///
 /// An implementor *must* make each method atomic, and a change visible to [`find`](TokenStore::find) by the time it
 /// returns. Required methods stay as they are; what later versions need comes as a [`Change`] or with a default.
+/// `test_util::conformance` (feature `test-util`) checks an implementation by these rules.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token registry",
     note = "a gate needs only `TokenStore`; issuing and revoking need `TokenRegistry`"
@@ -91,7 +98,8 @@ pub trait TokenRegistry: TokenStore {
         change: Change,
     ) -> impl Future<Output = Result<TokenRecord, UpdateError>> + Send;
 
-    /// The records that a filter lets through, a page at a time, in a stable order; `cursor` continues a listing.
+    /// The records that a filter lets through, a page at a time, in a stable order; `cursor` continues a listing. A page
+    /// may hold fewer records than it may, and none, while the listing goes on.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer, cannot read what it holds, or does not know the cursor.
@@ -128,6 +136,11 @@ pub trait TokenRegistry: TokenStore {
     fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
         let _ = time;
         async { Err(StoreError::unsupported("this registry cannot prune")) }
+    }
+
+    /// What this store promises of the changes it has acknowledged, as far as it knows: by default nothing.
+    fn durability(&self) -> Durability {
+        Durability::Volatile
     }
 }
 
@@ -173,6 +186,10 @@ impl<T: TokenRegistry> TokenRegistry for Arc<T> {
 
     fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
         T::prune(self, time)
+    }
+
+    fn durability(&self) -> Durability {
+        T::durability(self)
     }
 }
 

@@ -14,6 +14,7 @@ mod cache_model;
 mod cache_rules;
 mod columns;
 mod configuration;
+mod conformance;
 mod desk;
 mod desk_bounds;
 mod desk_ensure;
@@ -36,11 +37,15 @@ mod pass_modes;
 mod policy_at_use;
 mod properties;
 mod queued_sink;
+#[cfg(all(unix, feature = "redis"))]
+mod redis_store;
 mod refusals;
 mod report_only;
 mod sampling;
 mod scripted;
 mod secrecy;
+#[cfg(unix)]
+mod servers;
 mod siege;
 mod stats;
 mod threshold;
