@@ -8,6 +8,8 @@ mod erased;
 mod feed;
 mod list;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,6 +21,12 @@ pub(crate) use erased::{ErasedRegistry, ErasedStore};
 pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use sql::SqlNameError;
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresFeed, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteFeed, SqliteStore};
 
 use crate::clock::Timestamp;
 use crate::decision::StoreError;

@@ -1,0 +1,216 @@
+//! Tokens in SQLite.
+
+mod feed;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_lock::Semaphore;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, SqlitePool};
+
+pub use feed::SqliteFeed;
+
+use super::error::failed;
+use super::names::{Names, SqlNameError};
+use super::registry::{self, Database, Uses, registry};
+use super::statement::{Statement, Statements};
+use super::{bound, row};
+use crate::clock::Timestamp;
+use crate::decision::StoreError;
+use crate::id::{OwnerId, TokenId};
+use crate::store::{Change, Cursor, InsertError, TokenFilter, TokenPage, UpdateError};
+use crate::token::{LastUsed, Revision, TokenRecord};
+
+/// The migrations, of which the first makes version 1.
+const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+
+/// Tokens in an SQLite database, which several processes of one machine may share. A clone is another handle to it.
+///
+/// The application brings the pool. [`connect_options`](Self::connect_options) has what the store wants of it; call
+/// [`migrate`](Self::migrate) before the first use, and give [`feed`](Self::feed) to
+/// [`AuthHandle::follow`](crate::AuthHandle::follow) where more than one process opens the file. Behind the feature
+/// `sqlite`, which needs Rust 1.94 and a tokio runtime.
+///
+/// # Example
+/// ```
+/// use sqlx::SqlitePool;
+/// use tower_token_auth::{IssuePolicy, SqliteStore, TokenAuthLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = std::env::temp_dir().join(format!("tta-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("tokens.db");
+/// // path: "/var/lib/app/tokens.db"
+/// let pool = SqlitePool::connect_with(SqliteStore::connect_options(path)).await?;
+/// let store = SqliteStore::new(pool);
+/// store.migrate().await?;
+///
+/// let auth = TokenAuthLayer::new(store.clone());
+/// tokio::spawn(auth.handle().follow(store.feed()));
+/// let desk = auth.issuer(store, IssuePolicy::default());
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is durable
+/// With [`connect_options`](Self::connect_options), a change that was answered is on the disk: it survives `kill -9` and
+/// a loss of power, as far as the disk tells the truth. With `synchronous` less than `FULL` it survives the first only.
+/// Not to be put on a network file system.
+///
+/// # Cancellation
+/// Every method is atomic. Dropped, it has changed everything or nothing, and it may still go on to change everything.
+///
+/// # When things fail
+/// Errors are opaque and carry the database's code and message; no path, no row, no hash. A row that cannot be read (an
+/// unknown scope or state, a broken hash) is an error that names token and column. A lock that others hold for longer
+/// than the pool's busy timeout is one too.
+///
+/// # Cost
+/// A look-up is one read by the primary key. Writers queue, in this process in order of arrival and without a connection
+/// of the pool each; readers never wait for them.
+///
+/// # Tables
+/// The prefix of their names, `tta_`, can be [changed](Self::with_table_prefix). Times are milliseconds since 1970. Who
+/// changes a token by hand raises its revision; triggers tell the gates.
+///
+/// ```sql
+#[doc = include_str!("1.sql")]
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    pool: SqlitePool,
+    names: Names,
+    statements: Arc<Statements>,
+    /// Whose turn it is to write. SQLite lets one write at a time, and makes the others sleep and try again, each on a
+    /// connection that look-ups would need.
+    turn: Arc<Semaphore>,
+}
+
+impl SqliteStore {
+    /// The tokens in a database.
+    #[must_use]
+    pub fn new(pool: SqlitePool) -> Self {
+        Self::named(pool, Names::flat())
+    }
+
+    /// Sets what the names of the tables begin with, instead of `tta_`.
+    ///
+    /// # Errors
+    /// [`SqlNameError`] unless it is a word of `a`–`z`, `0`–`9` and `_`, of at most 24 bytes.
+    pub fn with_table_prefix(self, prefix: &str) -> Result<Self, SqlNameError> {
+        Ok(Self::named(self.pool, self.names.with_prefix(prefix)?))
+    }
+
+    fn named(pool: SqlitePool, names: Names) -> Self {
+        Self { statements: Arc::new(Statements::new(&names)), turn: Arc::new(Semaphore::new(1)), pool, names }
+    }
+
+    /// How to open a file for this store: made where it is missing, with a write-ahead log (readers and a writer do not
+    /// wait for each other), synced at every commit, and waiting up to 5 s for another process that writes.
+    #[must_use]
+    pub fn connect_options(path: impl AsRef<Path>) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+    }
+
+    /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
+    /// and may be called by several processes at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer or does not permit it, or when a later release has changed the
+    /// tables.
+    ///
+    /// # Cancellation
+    /// Dropped, the tables are as they were before or as they shall be.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.acquire().await;
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let exists = self.names.rename("SELECT count(*) FROM sqlite_schema WHERE name = 'tta_migrations'");
+        let version = self.names.rename("SELECT max(version) FROM tta_migrations");
+        let mut known: i64 = 0;
+        for sql in [exists, version] {
+            let query = sqlx::query_scalar(AssertSqlSafe(sql));
+            known = query.fetch_one(&mut *transaction).await.map_err(failed)?;
+            if known == 0 {
+                break;
+            }
+        }
+        for migration in super::pending(&MIGRATIONS, known)? {
+            let sql = AssertSqlSafe(self.names.rename(migration));
+            sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Tells of the changes that any process makes in this database.
+    #[must_use]
+    pub fn feed(&self) -> SqliteFeed {
+        SqliteFeed::new(&self.pool, &self.names)
+    }
+
+    /// The statement of a look-up, with the id for `$1`: for `EXPLAIN QUERY PLAN`.
+    #[must_use]
+    pub fn find_sql(&self) -> &str {
+        &self.statements.find
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Database for SqliteStore {
+    fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    async fn read(&self, statement: Statement) -> Result<Vec<TokenRecord>, StoreError> {
+        let rows = bound!(statement).fetch_all(&self.pool).await.map_err(failed)?;
+        rows.iter().map(row::record).collect()
+    }
+
+    async fn write(&self, statement: Statement) -> Result<u64, StoreError> {
+        let _turn = self.turn.acquire().await;
+        let done = bound!(statement).execute(&self.pool).await.map_err(failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn write_uses(&self, uses: Uses) -> Result<(), StoreError> {
+        let _turn = self.turn.acquire().await;
+        // As `LastUsed::merged`. On the right of `=` stands what was there before.
+        let sql: Arc<str> = self
+            .names
+            .rename(
+                "UPDATE tta_tokens SET \
+             used_at = max($2, coalesce(used_at, $2)), \
+             used_from = CASE WHEN $2 >= coalesce(used_at, $2) THEN $3 ELSE used_from END, \
+             used_agent = CASE WHEN $2 >= coalesce(used_at, $2) THEN $4 ELSE used_agent END, \
+             wrote_at = CASE WHEN $5 < wrote_at THEN wrote_at ELSE coalesce($5, wrote_at) END \
+             WHERE id = $1",
+            )
+            .into();
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        for (id, used) in &uses {
+            let key = [super::statement::Value::text(id.as_str())];
+            let values = key.into_iter().chain(row::use_values(Some(used))).collect();
+            let update = Statement { sql: sql.clone(), values };
+            bound!(update).execute(&mut *transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+}
+
+registry!(SqliteStore);
