@@ -25,6 +25,8 @@ mod queued_sink;
 mod refusals;
 mod secrecy;
 mod siege;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stats;
 mod tower_contract;
 mod vectors;

@@ -129,8 +129,8 @@ where
         column: &'static str,
         read: impl FnOnce(S) -> Result<T, Cause>,
     ) -> Result<T, StoreError> {
-        let stored = self.row.try_get::<S, _>(column).map_err(Cause::from);
-        stored.and_then(read).map_err(|cause| StoreError::new(Unreadable { id: self.id, column, cause }))
+        let null = || self.unreadable(column, "nothing is stored".into());
+        self.optional(column, read)?.ok_or_else(null)
     }
 
     fn optional<'r, S: Decode<'r, R::Database> + Type<R::Database>, T>(
@@ -138,7 +138,13 @@ where
         column: &'static str,
         read: impl FnOnce(S) -> Result<T, Cause>,
     ) -> Result<Option<T>, StoreError> {
-        self.required(column, |stored: Option<S>| stored.map(read).transpose())
+        // Always as an `Option`: without, the driver of SQLite reads NULL as 0 or as an empty text.
+        let stored = self.row.try_get::<Option<S>, _>(column).map_err(Cause::from);
+        stored.and_then(|stored| stored.map(read).transpose()).map_err(|cause| self.unreadable(column, cause))
+    }
+
+    fn unreadable(&self, column: &'static str, cause: Cause) -> StoreError {
+        StoreError::new(Unreadable { id: self.id, column, cause })
     }
 }
 

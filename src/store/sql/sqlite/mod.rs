@@ -1,8 +1,6 @@
 //! Tokens in SQLite.
 
 mod feed;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_lock::Semaphore;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 pub use feed::SqliteFeed;
@@ -20,7 +18,7 @@ use super::names::{Names, SqlNameError};
 use super::registry::{self, Database, Uses, registry};
 use super::statement::{Statement, Statements};
 use super::{bound, row};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
 use crate::store::{Change, Cursor, InsertError, TokenFilter, TokenPage, UpdateError};
@@ -29,16 +27,19 @@ use crate::token::{LastUsed, Revision, TokenRecord};
 /// The migrations, of which the first makes version 1.
 const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
 
+/// How long to wait for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
 /// Tokens in an SQLite database, which several processes of one machine may share. A clone is another handle to it.
 ///
-/// The application brings the pool. [`connect_options`](Self::connect_options) has what the store wants of it; call
-/// [`migrate`](Self::migrate) before the first use, and give [`feed`](Self::feed) to
-/// [`AuthHandle::follow`](crate::AuthHandle::follow) where more than one process opens the file. Behind the feature
-/// `sqlite`, which needs Rust 1.94 and a tokio runtime.
+/// [`open`](Self::open) a file, or bring the pool of a database that holds more than tokens and call
+/// [`migrate`](Self::migrate). Where more than one process opens it, give [`feed`](Self::feed) to
+/// [`AuthHandle::follow`](crate::AuthHandle::follow). Behind the feature `sqlite`, which needs Rust 1.94 and a tokio
+/// runtime, and brings its own SQLite.
 ///
 /// # Example
 /// ```
-/// use sqlx::SqlitePool;
 /// use tower_token_auth::{IssuePolicy, SqliteStore, TokenAuthLayer};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -47,9 +48,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
 /// # std::fs::create_dir_all(&folder)?;
 /// # let path = folder.join("tokens.db");
 /// // path: "/var/lib/app/tokens.db"
-/// let pool = SqlitePool::connect_with(SqliteStore::connect_options(path)).await?;
-/// let store = SqliteStore::new(pool);
-/// store.migrate().await?;
+/// let store = SqliteStore::open(path).await?;
 ///
 /// let auth = TokenAuthLayer::new(store.clone());
 /// tokio::spawn(auth.handle().follow(store.feed()));
@@ -60,9 +59,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
 /// ```
 ///
 /// # What is durable
-/// With [`connect_options`](Self::connect_options), a change that was answered is on the disk: it survives `kill -9` and
-/// a loss of power, as far as the disk tells the truth. With `synchronous` less than `FULL` it survives the first only.
-/// Not to be put on a network file system.
+/// A change that was answered is on the disk: it survives `kill -9` and a loss of power, as far as the disk tells the
+/// truth. In a pool whose `synchronous` is less than `FULL` it survives the first only, and in memory nothing. Not to be
+/// put on a network file system.
 ///
 /// # Cancellation
 /// Every method is atomic. Dropped, it has changed everything or nothing, and it may still go on to change everything.
@@ -94,7 +93,29 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// The tokens in a database.
+    /// Opens a file as this store wants it, makes it where it is missing, and [migrates](Self::migrate) it: with a
+    /// write-ahead log, so that readers and a writer do not wait for each other, synced at every commit, and waiting up
+    /// to 5 s for another process that writes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be opened or made, and as [`migrate`](Self::migrate).
+    ///
+    /// # Cancellation
+    /// As [`migrate`](Self::migrate); the file may be left empty.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+        write_ahead(&pool).await.map_err(failed)?;
+        let store = Self::new(pool);
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// The tokens in a database that the application has opened. [`migrate`](Self::migrate) makes the tables.
     #[must_use]
     pub fn new(pool: SqlitePool) -> Self {
         Self::named(pool, Names::flat())
@@ -110,18 +131,6 @@ impl SqliteStore {
 
     fn named(pool: SqlitePool, names: Names) -> Self {
         Self { statements: Arc::new(Statements::new(&names)), turn: Arc::new(Semaphore::new(1)), pool, names }
-    }
-
-    /// How to open a file for this store: made where it is missing, with a write-ahead log (readers and a writer do not
-    /// wait for each other), synced at every commit, and waiting up to 5 s for another process that writes.
-    #[must_use]
-    pub fn connect_options(path: impl AsRef<Path>) -> SqliteConnectOptions {
-        SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -159,11 +168,36 @@ impl SqliteStore {
         SqliteFeed::new(&self.pool, &self.names)
     }
 
+    /// The pool, such as to close it.
+    #[must_use]
+    pub const fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
     /// The statement of a look-up, with the id for `$1`: for `EXPLAIN QUERY PLAN`.
     #[must_use]
     pub fn find_sql(&self) -> &str {
         &self.statements.find
     }
+}
+
+/// Turns the write-ahead log on, which the file remembers. While another process does the same, SQLite answers at once
+/// that it is busy, whatever the timeout.
+async fn write_ahead(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let (clock, mut waited) = (SystemClock::new(), Duration::ZERO);
+    loop {
+        match sqlx::query("PRAGMA journal_mode = WAL").execute(pool).await {
+            Err(error) if is_busy(&error) && waited < BUSY_TIMEOUT => clock.sleep(BUSY_PAUSE).await,
+            done => return done.map(drop),
+        }
+        waited = waited.saturating_add(BUSY_PAUSE);
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY, and its kinds in the higher bytes.
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 impl fmt::Debug for SqliteStore {
