@@ -4,6 +4,7 @@
 //! traits with async methods; the crate erases them behind its own doors, so no type parameter spreads.
 
 mod change;
+mod durability;
 mod erased;
 mod feed;
 mod list;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use change::{Change, ChangeError};
+pub use durability::Durability;
 pub(crate) use erased::{ErasedRegistry, ErasedStore};
 pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
@@ -71,6 +73,7 @@ pub trait TokenStore: Send + Sync {
 ///
 /// An implementor *must* make each method atomic, and a change visible to [`find`](TokenStore::find) by the time it
 /// returns. Required methods stay as they are; what later versions need comes as a [`Change`] or with a default.
+/// `test_util::conformance` (feature `test-util`) checks an implementation by these rules.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token registry",
     note = "a gate needs only `TokenStore`; issuing and revoking need `TokenRegistry`"
@@ -133,6 +136,11 @@ pub trait TokenRegistry: TokenStore {
         let _ = time;
         async { Err(StoreError::new("this registry cannot prune")) }
     }
+
+    /// What this store promises of the changes it has acknowledged, as far as it knows: by default nothing.
+    fn durability(&self) -> Durability {
+        Durability::Volatile
+    }
 }
 
 impl<T: TokenStore> TokenStore for Arc<T> {
@@ -177,6 +185,10 @@ impl<T: TokenRegistry> TokenRegistry for Arc<T> {
 
     fn prune(&self, time: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send {
         T::prune(self, time)
+    }
+
+    fn durability(&self) -> Durability {
+        T::durability(self)
     }
 }
 

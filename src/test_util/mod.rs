@@ -11,6 +11,8 @@
 //! | [`ScriptedStore`] | [`TokenRegistry`](crate::TokenRegistry) | counts look-ups; delays, fails, hangs, panics, answers nonsense |
 //! | [`RecordingSink`] | [`AuditSink`](crate::AuditSink) | keeps the events; fails, panics |
 //!
+//! [`conformance`] checks a [`TokenRegistry`](crate::TokenRegistry) of yours by the rules that all stores here keep.
+//!
 //! A clone of any of them is another handle to the same thing: give one to the gate and keep one.
 //!
 //! # Example
@@ -45,6 +47,7 @@
 mod anonymous;
 mod authenticated;
 mod clock;
+pub mod conformance;
 mod hasher;
 mod mint;
 mod sink;

@@ -14,7 +14,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
 use crate::store::{
-    Change, Cursor, InsertError, MemoryStore, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError,
+    Change, Cursor, Durability, InsertError, MemoryStore, TokenFilter, TokenPage, TokenRegistry, TokenStore,
+    UpdateError,
 };
 use crate::token::{LastUsed, Revision, TokenRecord};
 
@@ -227,6 +228,10 @@ impl<S: TokenRegistry> TokenRegistry for ScriptedStore<S> {
 
     async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
         self.inner.prune(time).await
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
     }
 }
 

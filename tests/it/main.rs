@@ -13,6 +13,7 @@ mod audit;
 mod cache_model;
 mod cache_rules;
 mod configuration;
+mod conformance;
 mod desk;
 mod extractors;
 mod identities;
