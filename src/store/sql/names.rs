@@ -53,10 +53,15 @@ impl Names {
         pieces.join(&format!("{qualifier}{}", self.prefix))
     }
 
+    #[cfg(feature = "postgres")]
+    pub(super) fn schema(&self) -> &str {
+        self.schema.as_deref().unwrap_or_default()
+    }
+
     /// The channel on which changes are told.
     #[cfg(feature = "postgres")]
     pub(super) fn channel(&self) -> String {
-        format!("{}.{}changes", self.schema.as_deref().unwrap_or_default(), self.prefix)
+        format!("{}.{}changes", self.schema(), self.prefix)
     }
 }
 

@@ -7,7 +7,7 @@ use super::statement::{Statement, Statements};
 use crate::clock::Timestamp;
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
-use crate::store::{Change, Cursor, InsertError, TokenFilter, TokenPage, UpdateError};
+use crate::store::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPage, UpdateError};
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// The last uses of a batch, one a token, by id.
@@ -16,6 +16,8 @@ pub(super) type Uses = BTreeMap<TokenId, LastUsed>;
 /// A database: runs statements, each of which is atomic.
 pub(super) trait Database: Sync {
     fn statements(&self) -> &Statements;
+
+    fn durability(&self) -> Durability;
 
     /// The records that a statement selects.
     fn read(&self, statement: Statement) -> impl Future<Output = Result<Vec<TokenRecord>, StoreError>> + Send;
@@ -131,6 +133,12 @@ macro_rules! registry {
 
             async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
                 registry::prune(self, time).await
+            }
+
+            /// What survives, as the database's settings were when [`migrate`](Self::migrate) looked at them; before
+            /// that nothing is promised.
+            fn durability(&self) -> Durability {
+                Database::durability(self)
             }
         }
     };

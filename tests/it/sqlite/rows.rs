@@ -1,7 +1,5 @@
 //! What is stored, and what is read of it.
 
-use std::error::Error;
-
 use sqlx::{AssertSqlSafe, Row};
 use tower_token_auth::test_util::{draft, mint};
 use tower_token_auth::{
@@ -10,17 +8,7 @@ use tower_token_auth::{
 };
 
 use super::{Folder, by_hand, open, pool};
-
-/// An error and all its causes, in both forms.
-fn told(error: &dyn Error) -> String {
-    let mut told = format!("{error:?} ");
-    let mut next = Some(error);
-    while let Some(error) = next {
-        told.push_str(&format!("{error}: "));
-        next = error.source();
-    }
-    told
-}
+use crate::sql::told;
 
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error_that_names_token_and_column() {

@@ -3,7 +3,7 @@
 mod feed;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
@@ -17,7 +17,7 @@ use super::{bound, row};
 use crate::clock::Timestamp;
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
-use crate::store::{Change, Cursor, InsertError, TokenFilter, TokenPage, UpdateError};
+use crate::store::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPage, UpdateError};
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// The migrations, of which the first makes version 1.
@@ -34,12 +34,17 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 ///
 /// # Example
 /// ```no_run
+/// use std::time::Duration;
+///
 /// use sqlx::postgres::PgPoolOptions;
 /// use tower_token_auth::{IssuePolicy, PostgresStore, TokenAuthLayer};
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// // Without the test, a look-up is one round trip; a connection that died in the pool is one 503.
-/// let options = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
+/// let options = PgPoolOptions::new()
+///     // So long the pool tries to connect while the database is away; 30 s if not told.
+///     .acquire_timeout(Duration::from_secs(2))
+///     // A look-up is then one round trip, and a connection that died in the pool is one 503.
+///     .test_before_acquire(false);
 /// let pool = options.connect("postgres://app@db.internal/app").await?;
 /// let store = PostgresStore::new(pool).with_schema("auth")?;
 /// store.migrate().await?;
@@ -81,6 +86,7 @@ pub struct PostgresStore {
     pool: PgPool,
     names: Names,
     statements: Arc<Statements>,
+    durability: Arc<OnceLock<Durability>>,
     touch: Arc<str>,
 }
 
@@ -109,7 +115,7 @@ impl PostgresStore {
 
     fn named(pool: PgPool, names: Names) -> Self {
         let statements = Arc::new(Statements::new(&names));
-        Self { pool, statements, touch: names.rename(TOUCH).into(), names }
+        Self { pool, statements, durability: Arc::default(), touch: names.rename(TOUCH).into(), names }
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -122,6 +128,13 @@ impl PostgresStore {
     /// # Cancellation
     /// Dropped, the tables are as they were before or as they shall be.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.make_tables().await?;
+        let durability = self.look_at_settings().await.map_err(failed)?;
+        self.durability.get_or_init(|| durability);
+        Ok(())
+    }
+
+    async fn make_tables(&self) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         let version = self.version(&mut transaction).await?;
         if super::pending(&MIGRATIONS, version)?.is_empty() {
@@ -140,13 +153,26 @@ impl PostgresStore {
 
     /// The version of the tables, 0 where there are none.
     async fn version(&self, connection: &mut PgConnection) -> Result<i64, StoreError> {
-        let table = self.names.rename("public.tta_migrations");
-        let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table);
+        // Not `to_regclass`, which may know from before the lock that there was no such table.
+        let exists =
+            "SELECT count(*) > 0 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'tta_migrations'";
+        let exists = sqlx::query_scalar(AssertSqlSafe(self.names.rename(exists))).bind(self.names.schema());
         if !exists.fetch_one(&mut *connection).await.map_err(failed)? {
             return Ok(0);
         }
         let version = self.names.rename("SELECT coalesce(max(version), 0) FROM public.tta_migrations");
         sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await.map_err(failed)
+    }
+
+    /// <https://www.postgresql.org/docs/current/runtime-config-wal.html>
+    async fn look_at_settings(&self) -> Result<Durability, sqlx::Error> {
+        let settings = "SELECT current_setting('fsync'), current_setting('synchronous_commit')";
+        let (fsync, commit): (String, String) = sqlx::query_as(settings).fetch_one(&self.pool).await?;
+        Ok(match (&*fsync, &*commit) {
+            (_, "off") => Durability::Volatile,
+            ("off", _) => Durability::CrashSafe,
+            _ => Durability::Durable,
+        })
     }
 
     /// Tells of the changes that any process makes in this database.
@@ -187,6 +213,10 @@ const TOUCH: &str = "\
 impl Database for PostgresStore {
     fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability.get().copied().unwrap_or(Durability::Volatile)
     }
 
     async fn read(&self, statement: Statement) -> Result<Vec<TokenRecord>, StoreError> {

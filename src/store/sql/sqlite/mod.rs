@@ -4,7 +4,7 @@ mod feed;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_lock::Semaphore;
@@ -21,7 +21,7 @@ use super::{bound, row};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
-use crate::store::{Change, Cursor, InsertError, TokenFilter, TokenPage, UpdateError};
+use crate::store::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPage, UpdateError};
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// The migrations, of which the first makes version 1.
@@ -87,6 +87,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     names: Names,
     statements: Arc<Statements>,
+    durability: Arc<OnceLock<Durability>>,
     /// Whose turn it is to write. SQLite lets one write at a time, and makes the others sleep and try again, each on a
     /// connection that look-ups would need.
     turn: Arc<Semaphore>,
@@ -130,7 +131,8 @@ impl SqliteStore {
     }
 
     fn named(pool: SqlitePool, names: Names) -> Self {
-        Self { statements: Arc::new(Statements::new(&names)), turn: Arc::new(Semaphore::new(1)), pool, names }
+        let (statements, turn) = (Arc::new(Statements::new(&names)), Arc::new(Semaphore::new(1)));
+        Self { pool, names, statements, durability: Arc::default(), turn }
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -143,6 +145,13 @@ impl SqliteStore {
     /// # Cancellation
     /// Dropped, the tables are as they were before or as they shall be.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.make_tables().await?;
+        let durability = self.look_at_settings().await.map_err(failed)?;
+        self.durability.get_or_init(|| durability);
+        Ok(())
+    }
+
+    async fn make_tables(&self) -> Result<(), StoreError> {
         let _turn = self.turn.acquire().await;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let exists = self.names.rename("SELECT count(*) FROM sqlite_schema WHERE name = 'tta_migrations'");
@@ -160,6 +169,17 @@ impl SqliteStore {
             sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)
+    }
+
+    /// <https://sqlite.org/pragma.html#pragma_synchronous>
+    async fn look_at_settings(&self) -> Result<Durability, sqlx::Error> {
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&self.pool).await?;
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&self.pool).await?;
+        Ok(match (&*journal, synchronous) {
+            ("memory" | "off", _) => Durability::Volatile,
+            (_, 2..) => Durability::Durable,
+            _ => Durability::CrashSafe,
+        })
     }
 
     /// Tells of the changes that any process makes in this database.
@@ -209,6 +229,10 @@ impl fmt::Debug for SqliteStore {
 impl Database for SqliteStore {
     fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability.get().copied().unwrap_or(Durability::Volatile)
     }
 
     async fn read(&self, statement: Statement) -> Result<Vec<TokenRecord>, StoreError> {
