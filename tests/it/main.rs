@@ -25,6 +25,7 @@ mod properties;
 mod queued_sink;
 mod refusals;
 mod secrecy;
+mod servers;
 mod siege;
 #[cfg(feature = "sqlite")]
 mod sqlite;
