@@ -21,12 +21,16 @@ mod imports;
 mod metrics;
 pub mod oracles;
 mod pass_modes;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod properties;
 mod queued_sink;
 mod refusals;
 mod secrecy;
 mod servers;
 mod siege;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
