@@ -110,8 +110,8 @@ pub use secret::{SecretHash, SecretHashError, TokenSecret};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use store::SqlNameError;
 pub use store::{
-    Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, TokenFilter, TokenPage,
-    TokenRegistry, TokenStore, UpdateError,
+    AnyStore, Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, TokenFilter,
+    TokenPage, TokenRegistry, TokenStore, UpdateError,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresFeed, PostgresStore};

@@ -3,6 +3,7 @@
 //! The gate needs [`TokenStore`], one method. The desk needs [`TokenRegistry`], which also writes. Both are plain
 //! traits with async methods; the crate erases them behind its own doors, so no type parameter spreads.
 
+mod any;
 mod change;
 mod durability;
 mod erased;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+pub use any::AnyStore;
 pub use change::{Change, ChangeError};
 pub use durability::Durability;
 pub(crate) use erased::{ErasedRegistry, ErasedStore};

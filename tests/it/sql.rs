@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use futures_util::future::join_all;
 use http::Request;
 use tower::ServiceExt;
 use tower_token_auth::test_util::{draft, mint};
 use tower_token_auth::{
     CacheConfig, Change, ChangeFeed, FeedState, LastUsed, NoAudit, Notice, OwnerId, PlaintextToken, Revision, Scope,
-    Sha256Hasher, Timestamp, TokenAuthLayer, TokenRegistry,
+    Sha256Hasher, Timestamp, TokenAuthLayer, TokenRegistry, TokenStore, UpdateError,
 };
 
 /// An error and all its causes, in both forms.
@@ -83,6 +84,30 @@ impl<S: TokenRegistry, F: ChangeFeed> Told<S, F> {
         assert_eq!(self.store.prune(Timestamp::MAX).await.unwrap(), 1);
         self.assert_silent().await;
     }
+}
+
+const WRITERS: usize = 8;
+const CHANGES: usize = 10;
+
+/// Two processes: of their writers, who read and try again when they were beaten to it, no change is lost.
+pub(crate) async fn no_change_is_lost_between_processes<S: TokenRegistry>(here: S, there: S) {
+    let id = mint(&here, "alice", Scope::ReadOnly).await.unwrap().id();
+    let change_until_done = async |store: &S| {
+        for _ in 0..CHANGES {
+            loop {
+                let revision = store.find(&id).await.unwrap().unwrap().revision();
+                match store.update(&id, revision, Change::Pause).await {
+                    Ok(_) => break,
+                    Err(UpdateError::Conflict) => {}
+                    Err(error) => panic!("{}", told(&error)),
+                }
+            }
+        }
+    };
+    let stores = [&here, &there].into_iter().cycle().take(WRITERS);
+    join_all(stores.map(change_until_done)).await;
+    let changed = here.find(&id).await.unwrap().unwrap();
+    assert_eq!(changed.revision(), Revision::new(1 + (WRITERS * CHANGES) as u64));
 }
 
 fn revoke() -> Change {

@@ -16,8 +16,9 @@ pub(super) struct Names {
 
 const PREFIX: &str = "tta_";
 const SCHEMA: &str = "public";
-/// Together with `.changes` they make the name of a channel, for which PostgreSQL has 63 bytes.
+/// With a schema and `.changes` it makes the name of a channel, for which PostgreSQL has 63 bytes.
 const MAX_PREFIX: usize = 24;
+#[cfg(feature = "postgres")]
 const MAX_SCHEMA: usize = 31;
 
 impl Names {

@@ -10,7 +10,7 @@ use tower_token_auth::{
 };
 
 use super::{by_hand, open, pool, with_prefix};
-use crate::sql::told;
+use crate::sql::{no_change_is_lost_between_processes, told};
 
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error_that_names_token_and_column() {
@@ -114,4 +114,11 @@ async fn batches_that_meet_do_not_wait_for_each_other_in_a_circle() {
     for record in store.list(&TokenFilter::all(), None).await.unwrap().records {
         assert_eq!(record.last_used().unwrap().at, Timestamp::from_unix_millis(39));
     }
+}
+
+#[tokio::test]
+async fn no_change_is_lost() {
+    let Some((here, prefix)) = open().await else { return };
+    let there = with_prefix(&prefix).await.unwrap();
+    no_change_is_lost_between_processes(here, there).await;
 }

@@ -8,7 +8,7 @@ use tower_token_auth::{
 };
 
 use super::{Folder, by_hand, open, pool};
-use crate::sql::told;
+use crate::sql::{no_change_is_lost_between_processes, told};
 
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error_that_names_token_and_column() {
@@ -116,4 +116,11 @@ async fn a_batch_that_cannot_be_written_whole_is_not_written_at_all() {
     by_hand(&pool, "DROP TRIGGER no").await;
     store.touch(&uses).await.unwrap();
     assert_eq!(used().await, 3);
+}
+
+#[tokio::test]
+async fn no_change_is_lost() {
+    let folder = Folder::new();
+    let (here, there) = (open(&folder.database()).await, open(&folder.database()).await);
+    no_change_is_lost_between_processes(here, there).await;
 }
