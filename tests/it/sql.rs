@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tower_token_auth::test_util::{draft, mint};
 use tower_token_auth::{
     CacheConfig, Change, ChangeFeed, FeedState, LastUsed, NoAudit, Notice, OwnerId, PlaintextToken, Revision, Scope,
-    Sha256Hasher, Timestamp, TokenAuthLayer, TokenRegistry, TokenStore, UpdateError,
+    Sha256Hasher, Timestamp, TokenAuthLayer, TokenRegistry, UpdateError,
 };
 
 /// An error and all its causes, in both forms.

@@ -1,15 +1,15 @@
 //! What is stored, and what is read of it.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::join_all;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 use tower_token_auth::test_util::{draft, mint};
 use tower_token_auth::{
-    InsertError, LastUsed, RetiringSecret, Scope, Timestamp, TokenFilter, TokenRegistry, TokenStore,
+    Cursor, InsertError, LastUsed, PostgresStore, RetiringSecret, Scope, Timestamp, TokenFilter, TokenRecord,
+    TokenRegistry, TokenStore,
 };
 
 use super::{by_hand, open, pool, with_prefix};
+use crate::servers::unique;
 use crate::sql::{no_change_is_lost_between_processes, told};
 
 #[tokio::test]
@@ -78,23 +78,28 @@ async fn a_look_up_in_a_large_table_is_one_search_by_the_primary_key() {
     assert!(store.find(&id).await.unwrap().is_some());
 }
 
-/// The order of an index in the locale of a database is not the order of bytes, and may change with the system.
+/// The order of a database's locale is not that of bytes, and may change with the system.
 #[tokio::test]
 async fn ids_are_listed_in_the_order_of_their_bytes() {
-    let Some((store, _)) = open().await else { return };
-    for id in ["bBbBbBbBbBbBbBbB", "BbBbBbBbBbBbBbBb", "aaaaaaaaaaaaaaaa", "AAAAAAAAAAAAAAAA", "0000000000000000"] {
-        let (_, record) = draft("alice", Scope::ReadOnly).unwrap();
-        let owner = record.owner().clone();
-        let (label, secret) = (record.label().clone(), record.secret().clone());
-        let created_at = record.created_at();
-        let id = id.parse().unwrap();
-        let record = tower_token_auth::TokenRecord::new(id, owner, label, Scope::ReadOnly, secret, created_at);
+    let Some(pool) = pool().await else { return };
+    let database = unique("d");
+    by_hand(&pool, &format!("CREATE DATABASE {database} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"))
+        .await;
+    let options = pool.connect_options().as_ref().clone().database(&database);
+    let store = PostgresStore::new(PgPool::connect_with(options).await.unwrap());
+    store.migrate().await.unwrap();
+    let ids = ["0000000000000000", "AAAAAAAAAAAAAAAA", "BbBbBbBbBbBbBbBb", "aaaaaaaaaaaaaaaa", "bBbBbBbBbBbBbBbB"];
+    for id in ids.into_iter().rev() {
+        let (_, draft) = draft("alice", Scope::ReadOnly).unwrap();
+        let (label, secret) = (draft.label().clone(), draft.secret().clone());
+        let (owner, id) = (draft.owner().clone(), id.parse().unwrap());
+        let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, secret, draft.created_at());
         store.insert(record).await.unwrap();
     }
     let listed = store.list(&TokenFilter::all(), None).await.unwrap().records;
-    let listed: Vec<_> = listed.iter().map(tower_token_auth::TokenRecord::id).collect();
-    let sorted: BTreeSet<_> = listed.iter().copied().collect();
-    assert_eq!(listed, sorted.into_iter().collect::<Vec<_>>());
+    assert_eq!(listed.iter().map(|record| record.id().to_string()).collect::<Vec<_>>(), ids);
+    let after = store.list(&TokenFilter::all(), Some(&Cursor::new(ids[2]))).await.unwrap().records;
+    assert_eq!(after.len(), 2);
 }
 
 #[tokio::test]

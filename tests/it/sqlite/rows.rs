@@ -1,5 +1,7 @@
 //! What is stored, and what is read of it.
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Row};
 use tower_token_auth::test_util::{draft, mint};
 use tower_token_auth::{
@@ -123,4 +125,21 @@ async fn no_change_is_lost() {
     let folder = Folder::new();
     let (here, there) = (open(&folder.database()).await, open(&folder.database()).await);
     no_change_is_lost_between_processes(here, there).await;
+}
+
+#[tokio::test]
+async fn who_reads_does_not_wait_for_those_who_write() {
+    let folder = Folder::new();
+    let (store, pool) = (open(&folder.database()).await, pool(&folder.database()).await);
+    let (token, record) = draft("alice", Scope::ReadOnly).unwrap();
+    store.insert(record).await.unwrap();
+    let another_process_writes = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // More than the pool has connections.
+    let mut inserts = Box::pin(join_all((0..20).map(|_| mint(&store, "alice", Scope::ReadOnly))));
+    for _ in 0..50 {
+        assert!((&mut inserts).now_or_never().is_none());
+        assert!(store.find(&token.id()).await.unwrap().is_some());
+    }
+    another_process_writes.rollback().await.unwrap();
+    assert!(inserts.await.iter().all(Result::is_ok));
 }
