@@ -51,11 +51,14 @@ async fn an_error_tells_no_row() {
     // Of such a row PostgreSQL tells every column.
     by_hand(&pool, &format!("ALTER TABLE {prefix}tokens ADD CHECK (owner <> 'alice')")).await;
     let (_, record) = draft("alice", Scope::ReadOnly).unwrap();
-    let hash = record.secret().to_text();
+    // Each is cut short.
+    let hash = record.secret().to_text().split_off(24).split_at(8).0.to_owned();
     let Err(InsertError::Store(error)) = store.insert(record).await else { panic!("inserted") };
     let told = told(&error);
     assert!(told.contains("23514") && told.contains("check constraint"), "{told}");
-    assert!(!told.contains(&hash) && !told.contains("127.0.0.1"), "{told}");
+    for secret in [&*hash, "alice", "127.0.0.1"] {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ impl PostgresFeed {
         let pool = pool.connect_lazy_with(self.options.clone());
         let connecting = async {
             let mut listener = PgListener::connect_with(&pool).await?;
+            // A loss is to be told at once, not once there is a new connection.
             listener.eager_reconnect(false);
             listener.listen_all([&*self.channel, &*own]).await?;
             Ok(listener)

@@ -64,6 +64,9 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 /// The pool is to reach the primary. A standby lags: a gate never lets an older revision replace a newer one it has
 /// seen, but it has not seen all.
 ///
+/// Through a pooler in transaction mode, prepared statements have to be off (`statement_cache_capacity(0)`), and the
+/// [feed](PostgresFeed) needs a way around it.
+///
 /// # Cancellation
 /// Every method is atomic. Dropped, it has changed everything or nothing, and it may still go on to change everything.
 ///
@@ -130,6 +133,9 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.make_tables().await?;
         let durability = self.look_at_settings().await.map_err(failed)?;
+        if durability < Durability::Durable {
+            tracing::warn!(%durability, "the settings of the database let it forget changes that it has acknowledged");
+        }
         self.durability.get_or_init(|| durability);
         Ok(())
     }

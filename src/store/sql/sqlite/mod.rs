@@ -147,6 +147,9 @@ impl SqliteStore {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.make_tables().await?;
         let durability = self.look_at_settings().await.map_err(failed)?;
+        if durability < Durability::Durable {
+            tracing::warn!(%durability, "the settings of the database let it forget changes that it has acknowledged");
+        }
         self.durability.get_or_init(|| durability);
         Ok(())
     }
