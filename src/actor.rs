@@ -14,20 +14,23 @@ use crate::token::CreatedBy;
 /// use tower_token_auth::Permissions;
 ///
 /// let ordinary = Permissions::none().and_create();
-/// let administrator = ordinary.and_on_behalf();
-/// assert!(administrator.on_behalf() && !ordinary.on_behalf());
+/// let support = ordinary.and_on_behalf();
+/// let administrator = support.and_administer();
+/// assert!(support.on_behalf() && !ordinary.on_behalf());
+/// assert!(administrator.administer() && !support.administer());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Permissions {
     create: bool,
     on_behalf: bool,
+    administer: bool,
 }
 
 impl Permissions {
     /// No permission at all.
     #[must_use]
     pub const fn none() -> Self {
-        Self { create: false, on_behalf: false }
+        Self { create: false, on_behalf: false, administer: false }
     }
 
     /// Also to create tokens for oneself.
@@ -36,10 +39,17 @@ impl Permissions {
         Self { create: true, ..self }
     }
 
-    /// Also to create tokens for others, and to see and revoke theirs.
+    /// Also to create tokens for others, and to see and change theirs.
     #[must_use]
     pub const fn and_on_behalf(self) -> Self {
         Self { on_behalf: true, ..self }
+    }
+
+    /// Also to change the issue policy, to bar and lift owners, and to prune. Says nothing of tokens: who shall also
+    /// see and change those of others needs [`and_on_behalf`](Self::and_on_behalf).
+    #[must_use]
+    pub const fn and_administer(self) -> Self {
+        Self { administer: true, ..self }
     }
 
     /// Whether tokens for oneself may be created.
@@ -48,10 +58,16 @@ impl Permissions {
         self.create
     }
 
-    /// Whether tokens for others may be created, seen and revoked.
+    /// Whether tokens for others may be created, seen and changed.
     #[must_use]
     pub const fn on_behalf(self) -> bool {
         self.on_behalf
+    }
+
+    /// Whether the issue policy may be changed, owners barred and lifted, and dead records pruned.
+    #[must_use]
+    pub const fn administer(self) -> bool {
+        self.administer
     }
 }
 
@@ -77,8 +93,12 @@ impl Actor {
         Self(Kind::User { owner: owner.try_into().map_err(Into::into), permissions })
     }
 
-    /// A program that presented a token. It acts as the token's owner, and can never make a token of greater scope or
-    /// longer life than its own. Pass [`Permissions::none`] unless programs shall make tokens at all.
+    /// A program that presented a token. It acts as the token's owner, and can never make a token that does more than
+    /// it can do now, or works longer than the secret it has presented. Pass [`Permissions::none`] unless programs shall
+    /// make tokens at all.
+    ///
+    /// # Security
+    /// Without any permission it can still see its owner's tokens, and stop them: revoke, pause, narrow, expire earlier.
     #[must_use]
     pub fn token(token: &AuthenticatedToken, permissions: Permissions) -> Self {
         Self(Kind::Token { token: token.clone(), permissions })
@@ -116,14 +136,15 @@ impl Actor {
     pub(crate) fn permissions(&self) -> Permissions {
         match &self.0 {
             Kind::User { permissions, .. } | Kind::Token { permissions, .. } => *permissions,
-            Kind::System { .. } => Permissions::none().and_create().and_on_behalf(),
+            Kind::System { .. } => Permissions::none().and_create().and_on_behalf().and_administer(),
         }
     }
 
-    /// The greatest scope and latest expiry of what it makes, where the actor is itself a token.
+    /// The greatest scope and latest expiry of what it makes, where the actor is itself a token. A secret that is being
+    /// phased out makes nothing that outlives it: otherwise whoever has stolen it would keep what a rotation ends.
     pub(crate) fn ceiling(&self) -> Option<(Scope, Option<Timestamp>)> {
         match &self.0 {
-            Kind::Token { token, .. } => Some((token.scope(), token.expires_at())),
+            Kind::Token { token, .. } => Some((token.scope(), token.works_until())),
             Kind::User { .. } | Kind::System { .. } => None,
         }
     }

@@ -38,6 +38,10 @@ fn parse_line(line: &[u8]) -> Credentials<'_> {
     if line.len() > MAX_LEN {
         return Credentials::Malformed;
     }
+    // What nearly every client sends; all other spellings take the long way to the same answer.
+    if let Some(token) = line.strip_prefix(b"Bearer ").filter(|token| is_b64token(token)) {
+        return Credentials::Bearer(token);
+    }
     let line = trim_end(trim_start(line));
     if line.is_empty() {
         return Credentials::Missing;
@@ -56,13 +60,20 @@ fn parse_line(line: &[u8]) -> Credentials<'_> {
 
 /// RFC 6750 §2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_b64token(token: &[u8]) -> bool {
-    let body = token.iter().position(|byte| *byte == b'=').unwrap_or(token.len());
-    let (body, padding) = token.split_at(body);
-    !body.is_empty() && body.iter().all(|byte| is_b64_byte(*byte)) && padding.iter().all(|byte| *byte == b'=')
+    let body = trim_padding(token);
+    // Without a branch for each byte: the compiler looks at sixteen at a time.
+    !body.is_empty() && body.iter().fold(true, |all, byte| all & is_b64_byte(*byte))
 }
 
 const fn is_b64_byte(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    // `|`, not `||` and not a table: what has no branch is vectorised.
+    byte.is_ascii_alphanumeric()
+        | (byte == b'-')
+        | (byte == b'.')
+        | (byte == b'_')
+        | (byte == b'~')
+        | (byte == b'+')
+        | (byte == b'/')
 }
 
 const fn is_blank(byte: u8) -> bool {
@@ -84,6 +95,13 @@ const fn trim_end(mut bytes: &[u8]) -> &[u8] {
         if !is_blank(*last) {
             break;
         }
+        bytes = rest;
+    }
+    bytes
+}
+
+const fn trim_padding(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., b'='] = bytes {
         bytes = rest;
     }
     bytes

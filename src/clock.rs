@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point of wall-clock time, in whole milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -65,6 +65,15 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Saturates at the Unix epoch.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         Self(0) + time.duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -86,6 +95,18 @@ impl fmt::Display for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A length of time in the largest unit that leaves no rest: `90d`, `36h`, `1500ms`.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let millis = self.0.as_millis();
+        let (length, name) = UNITS.into_iter().find(|(unit, _)| millis % *unit == 0).unwrap_or((1, "ms"));
+        write!(f, "{}{name}", millis / length)
     }
 }
 
@@ -155,17 +176,19 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The machine's clocks, with timers that need no async runtime.
+///
+/// On Linux the clocks are the kernel's coarse ones, which lag by one of its ticks: 1 to 10 ms, as it was built. A token
+/// may work that much longer. Reading one costs a fifth of reading a precise one, and the hot path reads both.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
-    start: Instant,
+    start: Duration,
 }
 
 impl SystemClock {
     /// A clock whose monotonic readings start now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: machine::monotonic() }
     }
 }
 
@@ -176,17 +199,57 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
     fn wall(&self) -> Timestamp {
-        SystemTime::now().into()
+        Timestamp(0) + machine::since_1970()
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic(self.start.elapsed())
+        Monotonic(machine::monotonic().saturating_sub(self.start))
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(futures_timer::Delay::new(duration))
+    }
+}
+
+/// The one place that reads the machine's clocks.
+#[cfg(target_os = "linux")]
+mod machine {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    pub(super) fn since_1970() -> Duration {
+        duration(clock_gettime(ClockId::RealtimeCoarse))
+    }
+
+    /// Since an arbitrary point, the same for the whole process.
+    pub(super) fn monotonic() -> Duration {
+        duration(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    /// Zero for a time before the clock's start.
+    fn duration(time: Timespec) -> Duration {
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+        u64::try_from(time.tv_sec).map_or(Duration::ZERO, |seconds| Duration::new(seconds, nanoseconds))
+    }
+}
+
+/// The one place that reads the machine's clocks.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clocks")]
+mod machine {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    pub(super) fn since_1970() -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// Since an arbitrary point, the same for the whole process.
+    pub(super) fn monotonic() -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
     }
 }
 
@@ -204,9 +267,40 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is tested is that the coarse clock is near the precise one")]
+    fn the_machines_clocks_lag_by_no_more_than_a_tick_and_never_go_back() {
+        let clock = SystemClock::new();
+        let (mut last, tick) = (clock.monotonic(), Duration::from_millis(10));
+        for _ in 0..10_000 {
+            // Read between two readings of the coarse clock, so that being interrupted proves nothing.
+            let earliest = clock.wall();
+            let precise = Timestamp::from(SystemTime::now());
+            assert!(earliest <= precise, "{earliest} {precise}");
+            assert!(precise <= clock.wall() + tick, "{precise}");
+            assert!(last <= clock.monotonic());
+            last = clock.monotonic();
+        }
+    }
+
+    #[test]
     fn differences_never_go_below_zero() {
         let (early, late) = (Timestamp::from_unix_millis(5), Timestamp::from_unix_millis(9));
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_span_is_told_in_its_largest_whole_unit() {
+        for (millis, text) in [(0, "0d"), (1, "1ms"), (1500, "1500ms"), (60_000, "1m"), (129_600_000, "36h")] {
+            assert_eq!(Span(Duration::from_millis(millis)).to_string(), text);
+        }
+        assert_eq!(Span(Duration::from_secs(90 * 86_400)).to_string(), "90d");
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_the_epoch() {
+        let noon = Timestamp::from_unix_seconds(100);
+        assert_eq!(noon - Duration::from_secs(40), Timestamp::from_unix_seconds(60));
+        assert_eq!(noon - Duration::MAX, Timestamp::from_unix_seconds(0));
     }
 }

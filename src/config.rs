@@ -16,6 +16,9 @@
 //! | [`VerifyLimits::ids`] | 1,024 | ids that wait for a hash worker |
 //! | [`VerifyLimits::per_id`] | 4 | secrets of one id that wait |
 //! | [`VerifyLimits::wait`] | 2 s | as above |
+//! | [`flush_last_used`](crate::TokenAuthBuilder::flush_last_used) | 30 s | what a crash may lose, and one batch of writes for all tokens in use |
+//! | last uses that wait to be written | as many as [`CacheConfig::proved`] | one for each token in use |
+//! | secrets that wait for a re-hash | 64 | they are text in memory: what finds no place waits for the next cold start |
 //! | [`QueuedSink`](crate::QueuedSink) | 10,000 events, of them 1,000 noise | seconds of a busy server, some 5 MiB |
 
 use std::error::Error as StdError;
@@ -62,12 +65,14 @@ impl CacheConfig {
     /// How long past its TTL a proved token goes on working while the store cannot answer; zero for not at all, at most
     /// a day. Default: not at all, which is a 503.
     ///
-    /// It holds for a store that fails, hangs or panics, and for look-ups that are refused because too many are under
+    /// It holds for a store that fails, hangs or panics, for what is asked beside it (an owner directory, a policy at
+    /// use), and for look-ups that are refused because too many are under
     /// way. It never holds past the token's expiry, after an invalidation, or after the store has answered that there
     /// is no such token.
     ///
     /// # Security
-    /// A revocation made elsewhere can go unseen for as long, on top of the TTL, while the store is away.
+    /// A revocation made elsewhere, or a change of the policy at use, can go unseen for as long, on top of the TTL, while
+    /// the store is away.
     #[must_use]
     pub const fn stale_if_error(self, max: Duration) -> Self {
         Self { stale_if_error: max, ..self }
@@ -244,7 +249,7 @@ fn more_than_zero(option: &'static str, value: Duration) -> Result<(), BuildErro
     if value.is_zero() { Err(BuildError::NoTime(option)) } else { Ok(()) }
 }
 
-fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
+pub(crate) fn at_most_a_day(option: &'static str, value: Duration) -> Result<(), BuildError> {
     if value > DAY { Err(BuildError::TooLong(option)) } else { Ok(()) }
 }
 
@@ -274,6 +279,8 @@ pub enum BuildError {
     Thread(std::io::Error),
     /// Recording is required of a sink that cannot fail.
     AuditCannotFail,
+    /// What the policy at use forbids is only reported, and there is none.
+    NoPolicyAtUse,
     /// The operating system has no random bytes for the cache's keys.
     Random(RandomError),
 }
@@ -307,6 +314,9 @@ impl fmt::Display for BuildError {
             ),
             Self::Thread(_) => f.write_str(
                 "the system has no thread for the audit queue; raise the limit on threads of the process",
+            ),
+            Self::NoPolicyAtUse => f.write_str(
+                "insecure_report_only_policy reports what a policy at use forbids, and there is none; set policy_at_use, or remove it",
             ),
             Self::Random(_) => f.write_str(
                 "the operating system has no random bytes for the cache's keys; give the process access to its random source",

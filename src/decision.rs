@@ -1,14 +1,18 @@
 //! What a gate decides about a request, and what handlers learn of an admitted token.
 
+mod issue_refusal;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+
+pub use issue_refusal::IssueRefusal;
 
 use crate::access::Access;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::token::{Attributes, DeadReason, RetiringSecret, SecretSlot, TokenRecord};
+use crate::token::{Attributes, DeadReason, Noted, RetiringSecret, SecretSlot, TokenRecord};
 
 /// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
 ///
@@ -42,6 +46,7 @@ struct Admitted {
     expires_at: Option<Timestamp>,
     retires_at: Option<Timestamp>,
     attributes: Attributes,
+    noted: Noted,
 }
 
 impl AuthenticatedToken {
@@ -56,6 +61,7 @@ impl AuthenticatedToken {
             expires_at: record.expires_at(),
             retires_at: record.retiring().map(RetiringSecret::until),
             attributes: record.attributes().clone(),
+            noted: Noted::never(),
         };
         Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
     }
@@ -128,6 +134,11 @@ impl AuthenticatedToken {
         self.scope().permits(access)
     }
 
+    /// Whether this use of it is to be noted: once a second, and once more for the first write in it.
+    pub(crate) fn is_due_for_note(&self, at: Timestamp, access: Access) -> bool {
+        self.admitted.noted.is_due(at, access)
+    }
+
     /// Which gate admitted it.
     pub(crate) fn gate(&self) -> GateId {
         self.admitted.gate
@@ -198,8 +209,12 @@ pub enum Reason {
     Policy,
     /// No decision could be made; nothing is said about the token.
     Unavailable(UnavailableCause),
-    /// The desk refused to issue a token.
+    /// A rule of the desk forbids it.
     NotIssued(IssueRefusal),
+    /// What the desk was given is not acceptable: a name, or a time.
+    Unacceptable,
+    /// The token's new secret is in use while the old one still works: it can be replaced when that has ended.
+    RotationUnderway,
 }
 
 impl Reason {
@@ -220,6 +235,8 @@ impl Reason {
             Self::Policy => "policy",
             Self::Unavailable(cause) => cause.as_str(),
             Self::NotIssued(refusal) => refusal.as_str(),
+            Self::Unacceptable => "unacceptable",
+            Self::RotationUnderway => "rotation_underway",
         }
     }
 }
@@ -247,10 +264,13 @@ impl fmt::Display for Reason {
 pub enum UnavailableCause {
     /// The store answered with an error.
     StoreFailed,
-    /// The store panicked.
+    /// The store, or what is asked beside it, panicked.
     StorePanicked,
-    /// The store did not answer within [`LookupLimits::timeout`](crate::LookupLimits::timeout).
+    /// The store, and what is asked beside it, did not answer within
+    /// [`LookupLimits::timeout`](crate::LookupLimits::timeout).
     StoreTimedOut,
+    /// The owner directory answered with an error.
+    OwnersFailed,
     /// The store answered with a record for another token, or one that holds no usable hash.
     RecordUnusable,
     /// Too many look-ups were in flight or waiting.
@@ -281,6 +301,7 @@ impl UnavailableCause {
             Self::StoreFailed => "store_failed",
             Self::StorePanicked => "store_panicked",
             Self::StoreTimedOut => "store_timed_out",
+            Self::OwnersFailed => "owners_failed",
             Self::RecordUnusable => "record_unusable",
             Self::LookupsBusy => "lookups_busy",
             Self::HashingBusy => "hashing_busy",
@@ -300,60 +321,6 @@ impl fmt::Display for UnavailableCause {
         f.write_str(self.as_str())
     }
 }
-
-/// Why the desk refuses to issue a token, each with what would be allowed.
-///
-/// The text form ([`as_str`](Self::as_str)) is covered by semantic versioning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum IssueRefusal {
-    /// The actor may not create tokens for itself.
-    CreateNotPermitted,
-    /// The actor may not create tokens for others.
-    OnBehalfNotPermitted,
-    /// The policy limits the actor to read-only tokens.
-    ReadOnlyEnforced,
-    /// The token would live longer than the policy allows.
-    LifetimeTooLong,
-    /// The token would do more than the token that asks for it.
-    ExceedsOwnScope,
-    /// The token would live longer than the token that asks for it.
-    ExceedsOwnLifetime,
-    /// The token would be born expired.
-    AlreadyExpired,
-}
-
-impl IssueRefusal {
-    /// The stable text form.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CreateNotPermitted => "create_not_permitted",
-            Self::OnBehalfNotPermitted => "on_behalf_not_permitted",
-            Self::ReadOnlyEnforced => "read_only_enforced",
-            Self::LifetimeTooLong => "lifetime_too_long",
-            Self::ExceedsOwnScope => "exceeds_own_scope",
-            Self::ExceedsOwnLifetime => "exceeds_own_lifetime",
-            Self::AlreadyExpired => "already_expired",
-        }
-    }
-}
-
-impl fmt::Display for IssueRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CreateNotPermitted => "the permission to create tokens is needed",
-            Self::OnBehalfNotPermitted => "the permission to create tokens on behalf of others is needed",
-            Self::ReadOnlyEnforced => "only read-only tokens may be created",
-            Self::LifetimeTooLong => "the token must expire, and sooner",
-            Self::ExceedsOwnScope => "a token can create only tokens of its own scope",
-            Self::ExceedsOwnLifetime => "a token can create only tokens that expire no later than itself",
-            Self::AlreadyExpired => "the expiry must lie in the future",
-        })
-    }
-}
-
-impl StdError for IssueRefusal {}
 
 /// What the authenticator says of a token that has our shape.
 pub(crate) type Verdict = Result<AuthenticatedToken, Reason>;

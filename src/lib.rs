@@ -39,7 +39,7 @@
 //! | <a id="missing"></a>`missing`: no credentials, or those of another scheme | 401 | `Bearer realm="…"` | 16 |
 //! | <a id="malformed"></a>`malformed`: two `Authorization` lines, or one that breaks RFC 6750 §2.1 | 400 | `…, error="invalid_request"` | 16 |
 //! | <a id="invalid-token"></a>`invalid-token`: mistyped, unknown, expired, revoked, paused or a wrong secret; which of them is not told | 401 | `…, error="invalid_token"` | 16 |
-//! | <a id="insufficient-scope"></a>`insufficient-scope`: a read-only token, and the request writes | 403 | `…, error="insufficient_scope", scope="read-write"` | 7 |
+//! | <a id="insufficient-scope"></a>`insufficient-scope`: the request writes, and the token is read-only, or [today's policy](TokenAuthBuilder::policy_at_use) limits it to reading | 403 | `…, error="insufficient_scope", scope="read-write"` | 7 |
 //! | <a id="unavailable"></a>`unavailable`: the store failed, or a bound was reached | 503 and `Retry-After` | none | 14 |
 //!
 //! # Read or write
@@ -65,6 +65,7 @@ mod clock;
 mod config;
 mod count;
 mod decision;
+pub mod docs;
 mod hash;
 mod id;
 mod issue;
@@ -82,13 +83,17 @@ mod verify;
 
 pub use access::Access;
 pub use actor::{Actor, Permissions};
+#[cfg(feature = "json")]
+pub use audit::JsonLinesSink;
 pub use audit::{
-    Action, AuditError, AuditEvent, AuditSink, AuditStats, AuditTally, FanOut, Flush, NoAudit, OnAuditFailure, Outcome,
-    QueuedSink, QueuedSinkBuilder, TracingSink, Unflushed,
+    Action, ApplicationFilter, ApplicationPage, ApplicationSeen, AuditError, AuditEvent, AuditHistory,
+    AuditHistoryBuilder, AuditSink, AuditStats, AuditTally, FanOut, Flush, HistoryCursor, HistoryError, HistoryFilter,
+    HistoryPage, NoAudit, OnAuditFailure, Outcome, QueuedSink, QueuedSinkBuilder, SampledSink, SampledSinkBuilder,
+    ThresholdSink, ThresholdSinkBuilder, TokenApplications, TracingSink, Unflushed, UserAgent,
 };
-pub use authenticator::{AuthHandle, FeedState, Stats};
+pub use authenticator::{AuthHandle, FeedState, Stats, UpkeepStats};
 #[cfg(feature = "axum")]
-pub use axum::MissingLayer;
+pub use axum::{MissingLayer, who_am_i};
 pub use base62::RandomError;
 pub use cache::{CacheStats, LookupStats};
 pub use clock::{Clock, Monotonic, Sleep, SystemClock, Timestamp};
@@ -97,12 +102,12 @@ pub use decision::{AuthenticatedToken, IssueRefusal, Reason, StoreError, Unavail
 pub use hash::{Argon2Cost, Argon2Hasher, HashCost, HashError, Scratch, SecretHasher, Sha256Hasher};
 pub use id::{IdError, Label, OwnerId, TokenId};
 pub use issue::{
-    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, NewToken, PolicyProvider, RevokeError, SummaryPage,
-    TokenIssuer, TokenIssuerBuilder, TokenSummary,
+    Ensured, IssueError, IssuePolicy, IssuedToken, ListError, ManageError, NewToken, PolicyProvider, Proposal,
+    RevokeReport, SharedPolicy, SummaryPage, TokenIssuer, TokenIssuerBuilder, TokenSummary,
 };
 pub use middleware::{
-    OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TokenAuth, TokenAuthBuilder,
-    TokenAuthLayer,
+    OnForeign, OnMissing, Refusal, RefusalKind, ResponseBody, ResponseFuture, TOKEN_EXPIRES_AT, TOKEN_SCOPE, TokenAuth,
+    TokenAuthBuilder, TokenAuthLayer,
 };
 pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
@@ -110,8 +115,8 @@ pub use secret::{SecretHash, SecretHashError, TokenSecret};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use store::SqlNameError;
 pub use store::{
-    AnyStore, Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, TokenFilter,
-    TokenPage, TokenRegistry, TokenStore, UpdateError,
+    AnyStore, Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, OwnerDirectory,
+    TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError,
 };
 #[cfg(feature = "postgres")]
 pub use store::{PostgresFeed, PostgresStore};

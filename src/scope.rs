@@ -113,4 +113,15 @@ mod tests {
             assert!(wrong.parse::<Scope>().is_err(), "{wrong:?}");
         }
     }
+
+    #[test]
+    fn the_text_form_is_stable() {
+        assert_eq!(Scope::ReadOnly.to_string(), "read-only");
+        assert_eq!(Scope::ReadWrite.to_string(), "read-write");
+    }
+
+    #[test]
+    fn a_wrong_text_is_told_what_is_right() {
+        assert_eq!("admin".parse::<Scope>().unwrap_err().to_string(), r#"a scope is "read-only" or "read-write""#);
+    }
 }

@@ -43,6 +43,12 @@ impl TokenSecret {
     }
 }
 
+impl TokenSecret {
+    pub(crate) const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
 impl Drop for TokenSecret {
     fn drop(&mut self) {
         self.0.zeroize();
@@ -145,6 +151,11 @@ impl SecretHash {
     #[must_use]
     pub fn with_precheck(self, id: &TokenId, secret: &TokenSecret) -> Self {
         Self { precheck: Some(precheck(id, secret)), ..self }
+    }
+
+    /// Whether a wrong secret can be refused without the hash.
+    pub(crate) const fn has_precheck(&self) -> bool {
+        self.precheck.is_some()
     }
 
     /// Whether the precheck rules the secret out. Without a precheck nothing is ruled out.

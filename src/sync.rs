@@ -77,8 +77,8 @@ mod modelled {
                 .map(|value| (*key, value))
         }
 
-        pub(crate) fn clear(&self) {
-            self.lock().clear();
+        pub(crate) fn retain(&self, keep: impl FnMut(&K, &mut V) -> bool) {
+            self.lock().retain(keep);
         }
 
         pub(crate) fn alter_all(&self, mut change: impl FnMut(&mut V)) {

@@ -20,16 +20,15 @@ pub(crate) fn races(size: Size) -> Vec<Row> {
     let castle = Castle::with(Store::new(Duration::from_micros(200)), Hasher::cheap(), |builder| {
         builder.cache(CacheConfig::default().ttl(Duration::from_millis(5)))
     });
-    let (late, requests) = on_runtime(async {
+    let [late, refused, accepted, requests] = on_runtime(async {
         let tokens = Arc::new(castle.tokens(count).await);
         let revoked: Arc<Vec<AtomicBool>> = Arc::new((0..count).map(|_| AtomicBool::new(false)).collect());
-        let (late, requests, ended) =
-            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counts, ended) = (Arc::<[AtomicUsize; 4]>::default(), Arc::new(AtomicBool::new(false)));
         let background = tokio::spawn(castle.auth.background());
         let users: Vec<_> = (0..16)
             .map(|user| {
                 let (castle, tokens, revoked) = (castle.clone(), Arc::clone(&tokens), Arc::clone(&revoked));
-                let (late, requests, ended) = (Arc::clone(&late), Arc::clone(&requests), Arc::clone(&ended));
+                let (counts, ended) = (Arc::clone(&counts), Arc::clone(&ended));
                 tokio::spawn(async move {
                     // Near the front of the revocations, where it matters.
                     while !ended.load(Ordering::Relaxed) {
@@ -37,8 +36,11 @@ pub(crate) fn races(size: Size) -> Vec<Row> {
                         for at in [front.saturating_sub(1), front, (front + user) % count] {
                             let before = revoked[at].load(Ordering::SeqCst);
                             let status = castle.get(&tokens[at]).await;
-                            requests.fetch_add(1, Ordering::Relaxed);
-                            late.fetch_add(usize::from(before && status == 200), Ordering::Relaxed);
+                            let cases =
+                                [before && status == 200, before && status == 401, !before && status == 200, true];
+                            for (count, is_so) in counts.iter().zip(cases) {
+                                count.fetch_add(usize::from(is_so), Ordering::Relaxed);
+                            }
                         }
                     }
                 })
@@ -56,13 +58,13 @@ pub(crate) fn races(size: Size) -> Vec<Row> {
             user.await.unwrap();
         }
         background.abort();
-        (late.load(Ordering::Relaxed), requests.load(Ordering::Relaxed))
+        std::array::from_fn(|case| counts[case].load(Ordering::Relaxed))
     });
     vec![row(
         format!("{count} revocations under load"),
         "0 accepts of requests that began after `revoke` returned",
-        format!("{late} late accepts in {requests} requests"),
-        late == 0,
+        format!("{late} late accepts, {refused} refused, {accepted} accepted before; {requests} requests"),
+        late == 0 && refused > count && accepted > count,
     )]
 }
 

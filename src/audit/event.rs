@@ -243,6 +243,34 @@ fn cleaned(text: &str, max: usize) -> Cow<'static, str> {
     Cow::Owned(text::clean(text.as_bytes(), max).into_owned())
 }
 
+impl<'a> AuditEvent<'a> {
+    /// An event that stands for several, or reports them.
+    pub(super) fn of_several(
+        action: Action,
+        outcome: Outcome,
+        subject: Subject<'a>,
+        at: Timestamp,
+        of: Repeated,
+    ) -> Self {
+        Self {
+            at,
+            repeated: Some(of),
+            action,
+            outcome,
+            reason: None,
+            subject,
+            access: None,
+            request: None,
+            actor: None,
+            edit: None,
+        }
+    }
+
+    pub(super) fn because(self, reason: Option<Reason>) -> Self {
+        Self { reason, ..self }
+    }
+}
+
 impl AuditEvent<'_> {
     /// The version of the event's fields: it grows when one changes its meaning.
     pub const VERSION: u16 = 1;
@@ -281,7 +309,8 @@ impl AuditEvent<'_> {
     }
 
     /// How many decisions it stands for: 1, or more where a [`QueuedSink`](crate::QueuedSink) has coalesced events about
-    /// nobody in particular. Such a summary has an outcome and a reason, and nothing of the requests.
+    /// nobody in particular. Such a summary has an outcome and a reason, and nothing of the requests. A
+    /// [report](Action::is_report) stands for none: it tells how many it is about.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.repeated.map_or(1, |repeated| repeated.count)
@@ -293,10 +322,36 @@ impl AuditEvent<'_> {
         self.repeated.map_or(self.at, |repeated| repeated.first_at)
     }
 
-    /// Whether it is about a request that proved nothing: anybody can cause as many of these as they like.
+    /// Whether it is about a request that proved nothing: anybody can cause as many of these as they like. Reports of a
+    /// sink are not: those are few, whatever is sent.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
-        matches!(self.subject, Subject::Nobody | Subject::Claimed(_)) && self.actor.is_none()
+        matches!(self.subject, Subject::Nobody | Subject::Claimed(_))
+            && self.actor.is_none()
+            && !self.action.is_report()
+    }
+
+    /// How many decisions an account of them gets for it: none for a report, whatever it counts.
+    pub(super) fn decisions(&self) -> u64 {
+        if self.action.is_report() { 0 } else { self.count() }
+    }
+
+    /// The token that a gate refused, proved or not, where there is one: what a store does not know is no token.
+    pub(super) fn refused_token(&self) -> Option<TokenId> {
+        let of_a_token = matches!(
+            self.reason,
+            Some(
+                Reason::Mismatch
+                    | Reason::Expired
+                    | Reason::Revoked
+                    | Reason::Paused
+                    | Reason::OwnerBarred
+                    | Reason::Forbidden
+                    | Reason::Policy
+            )
+        );
+        let refused = self.action == Action::Authenticate && self.outcome == Outcome::Refused && of_a_token;
+        refused.then(|| self.claimed_id().or_else(|| self.token_id())).flatten()
     }
 
     /// What was done or asked for.

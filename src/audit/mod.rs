@@ -6,6 +6,17 @@
 //!
 //! A request whose client leaves before the decision has had none; its event says so ([`Outcome::Abandoned`]).
 //!
+//! # Which sinks
+//! | sink | for |
+//! |---|---|
+//! | [`TracingSink`] | the application's own log; the default |
+//! | `JsonLinesSink` | a file that other programs ship and archive |
+//! | [`AuditHistory`] | people who ask what happened lately |
+//! | [`QueuedSink`] | before a sink that does I/O |
+//! | [`SampledSink`] | before a queue, where busy tokens would fill it |
+//! | [`ThresholdSink`] | before all others, to be told of guessing |
+//! | [`FanOut`], [`NoAudit`] | several, none |
+//!
 //! # When things fail
 //! | the sink | the request |
 //! |---|---|
@@ -18,10 +29,18 @@
 
 mod event;
 mod fan_out;
+#[cfg(test)]
+mod fixtures;
+mod history;
+#[cfg(feature = "json")]
+mod json_lines_sink;
 mod queue;
 mod queued_sink;
+mod recent;
 mod recorder;
+mod sampled_sink;
 mod tally;
+mod threshold_sink;
 mod tracing_sink;
 
 use std::error::Error as StdError;
@@ -30,12 +49,19 @@ use std::future::ready;
 use std::sync::Arc;
 
 pub use event::{Action, AuditEvent, Outcome};
-pub(crate) use event::{RequestFacts, Subject};
+pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
+pub use history::{
+    ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,
+    HistoryError, HistoryFilter, HistoryPage, TokenApplications, UserAgent,
+};
+#[cfg(feature = "json")]
+pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
-pub(crate) use tally::flush_within;
+pub use sampled_sink::{SampledSink, SampledSinkBuilder};
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
+pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;
 
 /// Takes audit events.

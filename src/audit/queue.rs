@@ -101,7 +101,7 @@ impl Queue {
     }
 
     pub(super) fn take_in(&self, event: AuditEvent<'static>) -> Result<(), AuditError> {
-        let decisions = event.count();
+        let decisions = event.decisions();
         self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
         let (refused, asleep) = {
             let mut state = self.lock();
@@ -126,10 +126,20 @@ impl Queue {
         // Settled ones first: a decision is told before it is settled, so the difference never falls below zero.
         let (written, coalesced, lost) = (read(written), read(coalesced), read(lost));
         let queued = read(told).saturating_sub(written + coalesced + lost);
-        AuditTally { written, coalesced, lost, queued }
+        AuditTally { written, coalesced, lost, queued, ..AuditTally::default() }
     }
 
+    /// Waits for the thread, and then for the sink within.
     pub(super) fn flush(&self) -> Flush {
+        let (written, inner) = (self.written(), Arc::clone(&self.inner));
+        Box::pin(async move {
+            written.await;
+            inner.flush().await;
+        })
+    }
+
+    /// Resolves when the thread has done with what is waiting now.
+    fn written(&self) -> Flush {
         let mut state = self.lock();
         let Some(last) = state.tickets.checked_sub(1) else { return Box::pin(ready(())) };
         if state.is_settled(last) {
@@ -176,7 +186,7 @@ impl Queue {
     }
 
     fn write(&self, event: AuditEvent<'static>) {
-        let (count, summed_up) = (event.count(), event.repeated.is_some());
+        let (count, summed_up) = (event.decisions(), event.repeated.is_some());
         match catch(|| self.inner.record(&event)) {
             Ok(()) => {
                 let settled = if summed_up { &self.accounts.coalesced } else { &self.accounts.written };
@@ -193,18 +203,9 @@ impl Queue {
             return;
         }
         let at = self.clock.wall();
-        let report = AuditEvent {
-            at,
-            repeated: Some(Repeated { count: lost, first_at: at }),
-            action: Action::ReportLoss,
-            outcome: Outcome::Unavailable,
-            reason: Some(Reason::Unavailable(UnavailableCause::AuditFailed)),
-            subject: Subject::Nobody,
-            access: None,
-            request: None,
-            actor: None,
-            edit: None,
-        };
+        let (outcome, of) = (Outcome::Unavailable, Repeated { count: lost, first_at: at });
+        let report = AuditEvent::of_several(Action::ReportLoss, outcome, Subject::Nobody, at, of)
+            .because(Some(Reason::Unavailable(UnavailableCause::AuditFailed)));
         if catch(|| self.inner.record(&report)).is_err() {
             self.accounts.unreported.fetch_add(lost, Ordering::Relaxed);
         }
@@ -311,17 +312,7 @@ impl State {
 
 impl Summary {
     fn into_event(self) -> AuditEvent<'static> {
-        AuditEvent {
-            at: self.at,
-            repeated: Some(Repeated { count: self.count, first_at: self.first_at }),
-            action: self.action,
-            outcome: self.outcome,
-            reason: self.reason,
-            subject: Subject::Nobody,
-            access: None,
-            request: None,
-            actor: None,
-            edit: None,
-        }
+        let Self { action, outcome, reason, count, first_at, at, .. } = self;
+        AuditEvent::of_several(action, outcome, Subject::Nobody, at, Repeated { count, first_at }).because(reason)
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! # What it guarantees
 //! * [`record`](AuditSink::record) waits for nothing but a short lock, however slow the sink within is.
-//! * *Proved* events (about a token whose secret was checked, or an act at the desk) have places of their own. Events
-//!   about anybody else are *noise*: they have a tenth of the places, and what finds none there is counted by action,
+//! * *Proved* events (about a token whose secret was checked, an act at the desk, a report of another sink) have places of
+//!   their own. Events about anybody else are *noise*: they have a tenth of the places, and what finds none there is counted by action,
 //!   outcome and reason, exactly, and written as one summary for each. No amount of noise costs a proved event.
 //! * A proved event that finds no place is lost, and [`record`](AuditSink::record) says so:
 //!   [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) then refuses the request.

@@ -1,4 +1,4 @@
-//! Accounts: every decision is written, coalesced, lost, or still on its way.
+//! Accounts: every decision is written, coalesced, sampled, lost, or still on its way.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,7 +10,7 @@ use futures_util::future::{Either, select};
 
 use crate::clock::Clock;
 
-/// What became of the events that a sink was given. At rest the four add up to the decisions it was told.
+/// What became of the events that a sink was given. At rest the five add up to the decisions it was told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditTally {
@@ -18,6 +18,8 @@ pub struct AuditTally {
     pub written: u64,
     /// Decisions written as part of a summary.
     pub coalesced: u64,
+    /// Decisions that a [`SampledSink`](crate::SampledSink) has only counted.
+    pub sampled: u64,
     /// Decisions that were not written and will not be.
     pub lost: u64,
     /// Decisions that wait to be written.
@@ -35,6 +37,7 @@ impl AuditTally {
         Self {
             written: self.written + other.written,
             coalesced: self.coalesced + other.coalesced,
+            sampled: self.sampled + other.sampled,
             lost: self.lost + other.lost,
             queued: self.queued + other.queued,
         }
@@ -42,7 +45,7 @@ impl AuditTally {
 }
 
 /// What became of a gate's audit events: `events` is the sum of all the others, at rest, where the gate and its desk have
-/// the sink to themselves. (The last four are the sink's own, whoever gives it events; a fan-out to two queues counts
+/// the sink to themselves. (The last five are the sink's own, whoever gives it events; a fan-out to two queues counts
 /// an event twice.)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +58,8 @@ pub struct AuditStats {
     pub written: u64,
     /// Those written as part of a summary.
     pub coalesced: u64,
+    /// Those that a [`SampledSink`](crate::SampledSink) has only counted.
+    pub sampled: u64,
     /// Those that were not written and will not be.
     pub lost: u64,
     /// Those that wait to be written.
@@ -63,8 +68,8 @@ pub struct AuditStats {
 
 impl AuditStats {
     pub(super) fn tallied(events: u64, unheard: u64, tally: AuditTally) -> Self {
-        let AuditTally { written, coalesced, lost, queued } = tally;
-        Self { events, unheard, written, coalesced, lost, queued }
+        let AuditTally { written, coalesced, sampled, lost, queued } = tally;
+        Self { events, unheard, written, coalesced, sampled, lost, queued }
     }
 
     pub(super) fn settled(events: u64, unheard: u64, lost: u64) -> Self {
@@ -76,28 +81,46 @@ impl AuditStats {
 /// Returned by [`AuditSink::flush`](crate::AuditSink::flush).
 pub type Flush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The deadline of a shutdown has passed, and events still wait to be written.
+/// A shutdown has ended, and something still waits to be written: the deadline has passed, or the store has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unflushed(u64);
+pub struct Unflushed {
+    events: u64,
+    uses: u64,
+}
 
 impl Unflushed {
+    pub(crate) const fn new(events: u64, uses: u64) -> Self {
+        Self { events, uses }
+    }
+
     /// How many decisions wait.
     #[must_use]
     pub const fn events(&self) -> u64 {
-        self.0
+        self.events
+    }
+
+    /// Of how many tokens the last use waits. A sink's own shutdown knows of none.
+    #[must_use]
+    pub const fn uses(&self) -> u64 {
+        self.uses
     }
 }
 
 impl fmt::Display for Unflushed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} audit events were not written before the deadline", self.0)
+        let Self { events, uses } = self;
+        match (events, uses) {
+            (events, 0) => write!(f, "{events} audit events were not written before the deadline"),
+            (0, uses) => write!(f, "the last uses of {uses} tokens were not written"),
+            _ => write!(f, "{events} audit events and the last uses of {uses} tokens were not written"),
+        }
     }
 }
 
 impl StdError for Unflushed {}
 
 /// Waits for a flush, but not longer than `deadline`; `queued` says what is left then.
-pub(crate) async fn flush_within(
+pub(super) async fn flush_within(
     flush: Flush,
     clock: &dyn Clock,
     deadline: Duration,
@@ -105,6 +128,6 @@ pub(crate) async fn flush_within(
 ) -> Result<(), Unflushed> {
     match select(flush, clock.sleep(deadline)).await {
         Either::Left(((), _)) => Ok(()),
-        Either::Right(((), _)) => Err(Unflushed(queued())),
+        Either::Right(((), _)) => Err(Unflushed::new(queued(), 0)),
     }
 }

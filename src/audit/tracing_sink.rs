@@ -74,7 +74,7 @@ macro_rules! emit {
 }
 
 fn message(event: &AuditEvent<'_>) -> &'static str {
-    match (event.actor().is_some(), event.outcome()) {
+    match (event.action() != Action::Authenticate, event.outcome()) {
         _ if event.action() == Action::ReportLoss => "audit events lost",
         _ if event.action() == Action::ReportThreshold => "token refused often",
         (_, Outcome::WouldForbid) => "request would be refused",

@@ -1,22 +1,25 @@
-//! What is better done before somebody waits for it.
+//! What is better done before somebody waits for it, or while nobody does.
 //!
 //! A token in use whose record nears its TTL is *due*. The hot path says so, once for each record, and goes on; the
 //! background asks the store meanwhile. Nothing depends on it: where it does not run, or has too much to do, the first
 //! request after the TTL asks and waits.
+//!
+//! The background also does the gate's [upkeep](super::upkeep).
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 #[cfg(feature = "metrics")]
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender, TrySendError};
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join4, select};
 
 #[cfg(feature = "metrics")]
 use super::AuthHandle;
-use super::{Authenticator, Core};
+use super::attendance::Attendance;
+use super::upkeep::Attending;
+use super::{Authenticator, Core, chores};
 use crate::clock::Clock;
 use crate::id::TokenId;
 
@@ -27,64 +30,48 @@ const WAITING: usize = 1_024;
 pub(super) struct Due {
     sender: Sender<TokenId>,
     receiver: Receiver<TokenId>,
-    attendants: Arc<AtomicUsize>,
+    attendance: Arc<Attendance>,
     /// Whether the application counts on the background.
     wanted: bool,
-    missed: AtomicBool,
 }
 
 impl Due {
-    pub(super) fn new(wanted: bool) -> Self {
+    pub(super) fn new(wanted: bool, attendance: Arc<Attendance>) -> Self {
         let (sender, receiver) = async_channel::bounded(WAITING);
-        Self { sender, receiver, attendants: Arc::default(), wanted, missed: AtomicBool::new(false) }
-    }
-
-    /// From here on nobody is told, and nobody misses it.
-    pub(super) fn retire(&self) {
-        self.missed.store(true, Ordering::Relaxed);
+        Self { sender, receiver, attendance, wanted }
     }
 
     /// Tells the background, if it runs.
     pub(super) fn tell(&self, id: TokenId) {
-        if self.attendants.load(Ordering::Relaxed) > 0 {
+        if self.attendance.is_running() {
             // A full queue is no reason to wait.
             let _: Result<(), TrySendError<TokenId>> = self.sender.try_send(id);
-        } else if self.wanted && !self.missed.swap(true, Ordering::Relaxed) {
-            tracing::warn!("CacheConfig::refresh_ahead has no effect: add `tokio::spawn(layer.background())`");
+        } else if self.wanted {
+            self.attendance.miss();
         }
     }
 }
 
-/// Counts as running until it is dropped.
-struct Attending(Arc<AtomicUsize>);
-
-impl Attending {
-    fn new(attendants: &Arc<AtomicUsize>) -> Self {
-        attendants.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(attendants))
-    }
-}
-
-impl Drop for Attending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Authenticator {
-    /// Refreshes what is due until the gate is gone or shut down. Holds nothing that keeps the gate alive.
+    /// Does what is due until the gate is gone or shut down, and then writes last uses once more. Holds nothing that
+    /// keeps the gate alive.
     pub(crate) fn background(&self) -> impl Future<Output = ()> + Send + use<> {
         let core = &self.0;
         let (weak, due, limit) = (Arc::downgrade(core), core.due.receiver.clone(), core.refreshes);
-        let (attendants, ended) = (Arc::clone(&core.due.attendants), core.life.ended());
+        let (upkeep, ended) = (Arc::clone(&core.upkeep), core.life.ended());
         let clock = Arc::clone(&core.clock);
         async move {
-            let _attending = Attending::new(&attendants);
-            let refreshes = due.for_each_concurrent(limit, |id| refresh(Weak::clone(&weak), id));
-            let work = select(Box::pin(refreshes), Box::pin(publish(Weak::clone(&weak), clock)));
-            match select(work, ended).await {
+            let _attending = Attending::new(&upkeep);
+            let work = join4(
+                due.for_each_concurrent(limit, |id| refresh(Weak::clone(&weak), id)),
+                upkeep.flush_regularly(),
+                chores::work(Weak::clone(&weak), Arc::clone(&upkeep)),
+                publish(Weak::clone(&weak), clock),
+            );
+            match select(Box::pin(work), ended).await {
                 Either::Left(_) | Either::Right(_) => {}
             }
+            upkeep.flush().await;
         }
     }
 }

@@ -17,10 +17,12 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::{Authenticator, Core};
+use crate::base62;
 use crate::decision::StoreError;
 use crate::store::{ChangeFeed, Notice};
 use crate::text::Causes;
 
+/// After a connection that held, the next one is tried so soon.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -81,10 +83,13 @@ impl Authenticator {
             // The gate is not held while the feed is waited for.
             let obey = |notice: &Notice| core.upgrade().is_some_and(|core| core.obey(notice));
             loop {
-                let (error, was_connected) = attend(&mut feed, &feeds, obey).await;
+                let began = clock.monotonic();
+                let (error, told) = attend(&mut feed, &feeds, obey).await;
                 tracing::warn!(cause = %error, "the change feed is interrupted: records are believed until their TTL");
-                wait = if was_connected { FIRST_WAIT } else { wait };
-                clock.sleep(wait).await;
+                // A connection that breaks at once is none: each costs every token in use a look-up.
+                let held = told || clock.monotonic().since(began) >= LONGEST_WAIT;
+                wait = if held { FIRST_WAIT } else { wait };
+                clock.sleep(jittered(wait)).await;
                 wait = wait.saturating_mul(2).min(LONGEST_WAIT);
             }
         };
@@ -92,14 +97,22 @@ impl Authenticator {
     }
 }
 
-/// Follows one connection to its end, and says whether there was one.
+/// Between half of a wait and all of it, so that processes which lost the same store do not come back as one.
+fn jittered(wait: Duration) -> Duration {
+    let mut random = [0];
+    // Without randomness all wait alike.
+    let share = base62::random_bytes(&mut random).map_or(256, |()| 129 + u32::from(random[0]) / 2);
+    wait * share / 256
+}
+
+/// Follows one connection to its end, and says whether it has told anything.
 async fn attend<F: ChangeFeed>(feed: &mut F, feeds: &Feeds, obey: impl Fn(&Notice) -> bool) -> (String, bool) {
     if let Err(error) = guarded(feed.connect()).await {
         return (error, false);
     }
     let _connected = Counted::new(&feeds.connected);
     // Whatever happened while nobody listened.
-    let mut notice = Notice::All;
+    let (mut notice, mut told) = (Notice::All, false);
     loop {
         if !obey(&notice) {
             // The gate is gone, and with it whoever polls this.
@@ -107,8 +120,9 @@ async fn attend<F: ChangeFeed>(feed: &mut F, feeds: &Feeds, obey: impl Fn(&Notic
         }
         notice = match guarded(feed.next()).await {
             Ok(notice) => notice,
-            Err(error) => return (error, true),
+            Err(error) => return (error, told),
         };
+        told = true;
     }
 }
 

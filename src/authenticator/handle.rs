@@ -1,7 +1,10 @@
 //! What an application tells a gate, and learns of it.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
+
+use futures_util::future::{Either, join, select};
 
 use super::{Authenticator, Stats};
 use crate::audit::Unflushed;
@@ -66,21 +69,32 @@ impl AuthHandle {
     /// What the gate has done and holds.
     ///
     /// # Cost
-    /// Reads some dozens of counters and the sizes of three maps: for a scrape, not for each request.
+    /// Reads some dozens of counters and takes two short locks (the crew's, an audit queue's): cheap enough for every
+    /// request, and meant for a scrape.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
 
-    /// Ends [`background`](crate::TokenAuthLayer::background) and every [`follow`](Self::follow), and waits until the
-    /// audit events of before are written, at most for `deadline`. The gate goes on judging.
+    /// Ends [`background`](crate::TokenAuthLayer::background) and every [`follow`](Self::follow), writes the tokens' last
+    /// uses, and waits until the audit events of before are written, at most for `deadline`. The gate goes on judging.
     ///
     /// # Errors
-    /// [`Unflushed`] with the number of decisions that wait when the deadline has passed.
+    /// [`Unflushed`] with what waits when the deadline has passed, or when the store did not take the last uses: a
+    /// second call tries again.
     ///
     /// # Cancellation
-    /// Dropped, the events are written all the same if the process lives on.
+    /// Dropped, the events are written all the same if the process lives on. The last uses wait for another call.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
-        self.0.shutdown(deadline).await
+        let core = &self.0.0;
+        core.attendance.retire();
+        core.life.end();
+        let both = join(core.recorder.flush(), core.upkeep.flush());
+        let uses = || core.upkeep.waiting() as u64;
+        match select(pin!(both), core.clock.sleep(deadline)).await {
+            Either::Left((((), true), _)) => Ok(()),
+            Either::Left((((), false), _)) => Err(Unflushed::new(0, uses())),
+            Either::Right(_) => Err(Unflushed::new(core.recorder.stats().queued, uses())),
+        }
     }
 }

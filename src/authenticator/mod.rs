@@ -17,7 +17,9 @@
 //! Hot: one shard's read lock, one SHA-256 of the secret. Inline hashes and records that are known are judged
 //! synchronously, too; only a look-up or a costly hash makes a boxed future.
 
+mod attendance;
 mod background;
+mod chores;
 mod follow;
 mod handle;
 mod life;
@@ -26,6 +28,8 @@ mod models;
 #[cfg(feature = "metrics")]
 mod publish;
 mod stats;
+mod upkeep;
+mod uses;
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,18 +39,21 @@ use futures_util::future::BoxFuture;
 
 pub use follow::FeedState;
 pub use handle::AuthHandle;
-pub use stats::Stats;
+pub use stats::{Stats, UpkeepStats};
 
+use attendance::Attendance;
 use background::Due;
+use chores::Chore;
 use follow::Feeds;
 use life::Life;
+use upkeep::{Registry, Terms, Upkeep};
 
-use crate::audit::{Recorder, Unflushed, flush_within};
+use crate::audit::Recorder;
 use crate::cache::{Boarded, Cache, Claim, Found, Judgement, Landed, Lookup, Lookups, Recalled};
 use crate::clock::{Clock, Moment};
-use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
+use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits, at_most_a_day};
 use crate::count::Count;
-use crate::decision::{GateId, Reason, UnavailableCause, Verdict};
+use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verdict};
 use crate::hash::SecretHasher;
 use crate::id::{OwnerId, TokenId};
 use crate::secret::SecretHash;
@@ -77,6 +84,8 @@ struct Core {
     /// How many due tokens are looked up at once.
     refreshes: usize,
     feeds: Arc<Feeds>,
+    attendance: Arc<Attendance>,
+    upkeep: Arc<Upkeep>,
     life: Life,
 }
 
@@ -89,6 +98,9 @@ pub(crate) struct Setup {
     pub(crate) hashers: Vec<Arc<dyn SecretHasher>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
+    /// Where the gate writes to, if it is known yet.
+    pub(crate) registry: Option<Registry>,
+    pub(crate) flush_last_used: Duration,
     /// Tells this gate's metrics from another's.
     #[cfg(feature = "metrics")]
     pub(crate) realm: String,
@@ -104,15 +116,20 @@ impl Authenticator {
     pub(crate) fn new(setup: Setup) -> Result<Self, BuildError> {
         #[cfg(feature = "metrics")]
         let realm = setup.realm;
-        let Setup { store, cache, lookup, verification, hashers, clock, recorder, .. } = setup;
+        let Setup { store, cache, lookup, verification, hashers, clock, recorder, registry, .. } = setup;
+        let every = setup.flush_last_used;
         cache.check()?;
         lookup.check()?;
         verification.check()?;
-        let gate = GateId::next();
-        let due = Due::new(cache.refresh_ahead.is_some_and(|ahead| !ahead.is_zero()));
+        at_most_a_day("TokenAuthBuilder::flush_last_used", every)?;
+        let (gate, attendance) = (GateId::next(), Arc::<Attendance>::default());
+        let due = Due::new(cache.refresh_ahead.is_some_and(|ahead| !ahead.is_zero()), Arc::clone(&attendance));
+        let terms = Terms { registry, timeout: lookup.timeout, every, capacity: cache.proved };
+        let upkeep = Arc::new(Upkeep::new(terms, Arc::clone(&clock), Arc::clone(&attendance)));
         let cache = Arc::new(Cache::new(gate, cache)?);
         let lookups = Lookups::new(store, Arc::clone(&cache), Arc::clone(&clock), &lookup);
-        let verifier = Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification);
+        let verifier =
+            Verifier::new(gate, Arc::clone(&cache), Arc::clone(&clock), hashers, verification, upkeep.rehashing());
         Ok(Self(Arc::new(Core {
             gate,
             #[cfg(feature = "metrics")]
@@ -127,6 +144,8 @@ impl Authenticator {
             due,
             refreshes: lookup.refreshes,
             feeds: Arc::default(),
+            attendance,
+            upkeep,
             life: Life::new(),
         })))
     }
@@ -156,6 +175,9 @@ impl Authenticator {
             if hit.due {
                 core.due.tell(claim.id);
             }
+            if let Some(hash) = hit.successor {
+                core.upkeep.give(Chore::succeed(claim.id, hash));
+            }
             return Attempt::Decided(hit.verdict);
         }
         let claim = Arc::new(claim);
@@ -182,18 +204,16 @@ impl Authenticator {
         self.0.cache.distrust(id);
     }
 
-    async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed> {
-        let core = &self.0;
-        core.due.retire();
-        core.life.end();
-        flush_within(core.recorder.flush(), &*core.clock, deadline, || core.recorder.stats().queued).await
+    /// Whether the token's current secret has been shown here, whoever has shown it.
+    pub(crate) fn has_proof_of_current(&self, record: &TokenRecord) -> bool {
+        self.0.cache.has_proof_of_current(record)
     }
 
-    fn distrust_owner(&self, owner: &OwnerId) {
+    pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
         self.0.cache.distrust_owner(owner);
     }
 
-    fn distrust_all(&self) {
+    pub(crate) fn distrust_all(&self) {
         self.0.cache.distrust_all();
     }
 }
@@ -289,11 +309,13 @@ impl Core {
         if self.excuse(&claim.id, cause) { self.advance(claim, proven) } else { Step::unavailable(cause) }
     }
 
-    /// Believes what is remembered of a token a little longer, where the application allows it and the store is to
-    /// blame. A record that makes no sense is no excuse: it may be the one that ends the token.
+    /// Believes what is remembered of a token a little longer, where the application allows it and the store, or what is
+    /// asked beside it, is to blame. A record that makes no sense is no excuse: it may be the one that ends the token.
     fn excuse(&self, id: &TokenId, cause: UnavailableCause) -> bool {
-        use UnavailableCause::{LookupsBusy, StoreFailed, StorePanicked, StoreTimedOut};
-        matches!(cause, StoreFailed | StorePanicked | StoreTimedOut | LookupsBusy) && self.cache.excuse(id, self.now())
+        use UnavailableCause::{LookupsBusy, OwnersFailed, PolicyFailed, StoreFailed, StorePanicked, StoreTimedOut};
+        let excuses =
+            matches!(cause, StoreFailed | StorePanicked | StoreTimedOut | OwnersFailed | PolicyFailed | LookupsBusy);
+        excuses && self.cache.excuse(id, self.now())
     }
 
     fn weigh(&self, claim: &Arc<Claim>, recalled: Recalled, proven: Option<&SecretHash>, now: Moment) -> Step {
@@ -307,7 +329,7 @@ impl Core {
 
     fn judge(&self, claim: &Arc<Claim>, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Step {
         let candidates = match self.cache.judge(claim, found, proven, now) {
-            Judgement::Decided(verdict) => return Step::Decided(verdict),
+            Judgement::Decided(verdict) => return Step::Decided(self.decided(found, verdict, now)),
             Judgement::Prove(candidates) => candidates,
         };
         match self.verifier.begin(claim, found, candidates) {
@@ -321,9 +343,18 @@ impl Core {
     /// The same record again, now that one of its hashes is proved: no time has passed.
     fn admit_proven(&self, claim: &Claim, found: &Found, hash: &SecretHash, now: Moment) -> Verdict {
         match self.cache.judge(claim, found, Some(hash), now) {
-            Judgement::Decided(verdict) => verdict,
+            Judgement::Decided(verdict) => self.decided(found, verdict, now),
             Judgement::Prove(_) => Err(Reason::Unavailable(UnavailableCause::Contended)),
         }
+    }
+
+    /// A verdict on its way to the request. Where it tells that a rotation's new secret is in use, so do we.
+    fn decided(&self, found: &Found, verdict: Verdict, now: Moment) -> Verdict {
+        let shown = verdict.as_ref().ok().map(AuthenticatedToken::secret_slot);
+        if let Some(hash) = shown.and_then(|slot| found.known.tells_successor(slot, now.wall)) {
+            self.upkeep.give(Chore::succeed(found.known.record.id(), hash));
+        }
+        verdict
     }
 }
 

@@ -147,6 +147,8 @@ impl Model {
             hashers: vec![Arc::new(Sha256Hasher::new())],
             clock: Arc::new(clock.clone()),
             recorder: Recorder::new(Arc::new(NoAudit::new())),
+            registry: None,
+            flush_last_used: Duration::ZERO,
             #[cfg(feature = "metrics")]
             realm: "api".to_owned(),
         });
@@ -244,7 +246,8 @@ fn nobody_is_accepted_after_the_desk_has_revoked() {
     check(|| a_change_races(Truth::Revoked, |model| model.gate.learn(model.store.record(Truth::Revoked)), true));
 }
 
-/// A replica that never hears of the change goes on bringing the old record.
+/// A replica that never hears of the change goes on bringing the old record, and somebody distrusts everything
+/// meanwhile: what the desk has told is kept all the same.
 fn a_lagging_replica_races(hot: bool) {
     let model = Model::new();
     if hot {
@@ -269,7 +272,8 @@ fn a_lagging_replica_races(hot: bool) {
         })
     });
     let watching: Vec<_> = watching.collect();
-    join(watching.into_iter().chain([learning]));
+    let distrusting = model.thread(|model| model.gate.distrust_all());
+    join(watching.into_iter().chain([learning, distrusting]));
     assert_eq!(block_on(model.request()).unwrap().scope(), Scope::ReadOnly);
 }
 

@@ -20,8 +20,11 @@ impl AuthHandle {
     /// | `lookups_in_flight` (`kind` = `cold`, `refresh`) | gauge | look-ups running or waiting now |
     /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`, `timed_out`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
     /// | `hash_jobs` (`state` = `waiting`, `running`) | gauge | jobs of the crew now |
-    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
+    /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `sampled`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
     /// | `audit_queued` | gauge | events that wait to be written |
+    /// | `uses_total` (`result` = `noted`, `flushed`, `dropped`), `flushes_failed_total` | counter | [`UpkeepStats`](crate::UpkeepStats) |
+    /// | `uses_waiting` | gauge | tokens whose last use waits to be written |
+    /// | `rehashes_total` (`result` = `done`, `not_done`), `successors_total` | counter | [`UpkeepStats`](crate::UpkeepStats) |
     /// | `feed_connected` | gauge | 1 where changes arrive, 0 where a feed is interrupted; absent where none is followed |
     pub fn publish_metrics(&self) {
         Labels::of(self).publish(&self.stats());
@@ -55,6 +58,7 @@ impl Labels {
         self.publish_lookups(stats);
         self.publish_hashes(stats);
         self.publish_audit(stats);
+        self.publish_upkeep(stats);
         let connected = |is: f64| gauge!("tower_token_auth_feed_connected", self.both()).set(is);
         match stats.feed {
             FeedState::NotFollowed => {}
@@ -116,11 +120,25 @@ impl Labels {
             ("unheard", audit.unheard),
             ("written", audit.written),
             ("coalesced", audit.coalesced),
+            ("sampled", audit.sampled),
             ("lost", audit.lost),
         ];
         for (result, number) in results {
             counter!("tower_token_auth_audit_events_total", self.and("result", result)).absolute(number);
         }
         gauge!("tower_token_auth_audit_queued", self.both()).set(audit.queued as f64);
+    }
+
+    fn publish_upkeep(&self, stats: &Stats) {
+        let upkeep = &stats.upkeep;
+        for (result, number) in [("noted", upkeep.noted), ("flushed", upkeep.flushed), ("dropped", upkeep.dropped)] {
+            counter!("tower_token_auth_uses_total", self.and("result", result)).absolute(number);
+        }
+        for (result, number) in [("done", upkeep.rehashed), ("not_done", upkeep.not_rehashed)] {
+            counter!("tower_token_auth_rehashes_total", self.and("result", result)).absolute(number);
+        }
+        counter!("tower_token_auth_flushes_failed_total", self.both()).absolute(upkeep.flushes_failed);
+        counter!("tower_token_auth_successors_total", self.both()).absolute(upkeep.successors);
+        gauge!("tower_token_auth_uses_waiting", self.both()).set(upkeep.waiting as f64);
     }
 }

@@ -20,8 +20,32 @@ pub struct Stats {
     pub hashes: HashStats,
     /// What became of audit events.
     pub audit: AuditStats,
+    /// What is written to the store.
+    pub upkeep: UpkeepStats,
     /// Whether changes made elsewhere arrive.
     pub feed: FeedState,
+}
+
+/// What a gate writes to its store beside the requests: see [`background`](crate::TokenAuthLayer::background).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpkeepStats {
+    /// Uses that were noted: at most one a second for each record that was read, and one more where it first writes.
+    pub noted: u64,
+    /// Last uses written. Many notes of a token are one.
+    pub flushed: u64,
+    /// Uses that found no place in memory, and are not known.
+    pub dropped: u64,
+    /// Tokens whose last use waits to be written.
+    pub waiting: usize,
+    /// Batches the store did not take. They were put back.
+    pub flushes_failed: u64,
+    /// Secrets that were hashed anew.
+    pub rehashed: u64,
+    /// Secrets that were to be, and were not: they are when they are next proved.
+    pub not_rehashed: u64,
+    /// Rotations that learnt that their new secret is in use.
+    pub successors: u64,
 }
 
 impl Authenticator {
@@ -33,6 +57,7 @@ impl Authenticator {
             lookups: core.lookups.stats(),
             hashes: core.verifier.stats(),
             audit: core.recorder.stats(),
+            upkeep: core.upkeep.stats(),
             feed: core.feeds.state(),
         }
     }

@@ -83,6 +83,8 @@ async fn bench(cache: CacheConfig, inline: bool) -> Bench {
         hashers: vec![hasher],
         clock: Arc::new(SystemClock::new()),
         recorder: Recorder::new(Arc::new(NoAudit::new())),
+        registry: None,
+        flush_last_used: Duration::ZERO,
         #[cfg(feature = "metrics")]
         realm: "api".to_owned(),
     });

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 
 use ahash::RandomState;
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{DashMap, Entry, Mutex};
 
 /// How often one insertion may spare a used key before it evicts the next one all the same: bounds its stall.
@@ -23,6 +23,8 @@ pub(crate) struct Bounded<K, V> {
     map: DashMap<K, Place<V>, RandomState>,
     queue: Mutex<VecDeque<(K, u64)>>,
     tickets: AtomicU64,
+    /// How many values there are: counted, because going over the shards takes as many locks.
+    size: AtomicUsize,
     evicted: AtomicU64,
     capacity: usize,
 }
@@ -40,6 +42,7 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             map: DashMap::with_hasher_and_shard_amount(hasher, shards()),
             queue: Mutex::default(),
             tickets: AtomicU64::new(0),
+            size: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             capacity,
         }
@@ -69,12 +72,17 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             Entry::Occupied(mut entry) => {
                 match decide(Some(&entry.get().value)) {
                     Some(value) => entry.get_mut().value = value,
-                    None => drop(entry.remove()),
+                    None => {
+                        drop(entry.remove());
+                        self.size.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
                 None
             }
             Entry::Vacant(entry) => decide(None).map(|value| {
                 let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+                // Counted before it is there: whoever removes it counts after that.
+                self.size.fetch_add(1, Ordering::Relaxed);
                 entry.insert(Place { value, ticket, used: AtomicBool::new(false) });
                 ticket
             }),
@@ -85,11 +93,15 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     }
 
     pub(crate) fn remove(&self, key: &K) {
-        self.map.remove(key);
+        let removed = self.map.remove(key).is_some();
+        self.size.fetch_sub(usize::from(removed), Ordering::Relaxed);
     }
 
     pub(crate) fn clear(&self) {
-        self.map.clear();
+        self.map.retain(|_, _| {
+            self.size.fetch_sub(1, Ordering::Relaxed);
+            false
+        });
     }
 
     /// Changes every value, one shard after the other.
@@ -100,9 +112,9 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.map.alter_all(|place| change(&mut place.value));
     }
 
-    /// How many values there are now. Walks over the shards.
+    /// How many values there are now.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.size.load(Ordering::Relaxed)
     }
 
     /// How many live values have gone for want of room.
@@ -119,6 +131,7 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
             // What just entered has had no time to be used; the others have lost their chance by its turn.
             if ticket != entered && self.leaves(&key, ticket, &mut chances) {
                 let evicted = self.map.remove_if(&key, |_, place| place.ticket == ticket);
+                self.size.fetch_sub(usize::from(evicted.is_some()), Ordering::Relaxed);
                 let live = evicted.is_some_and(|(_, place)| is_live(&place.value));
                 self.evicted.fetch_add(u64::from(live), Ordering::Relaxed);
             } else {
@@ -168,7 +181,7 @@ mod tests {
         let map = map(100);
         for key in 0..10_000 {
             map.merge(key, |_| true, |_| Some(key));
-            assert!(map.len() <= 100);
+            assert!(map.len() <= 100 && map.len() == map.map.len());
         }
         assert_eq!(keys(&map, 0..10_000).len(), 100);
     }
@@ -216,5 +229,30 @@ mod tests {
         assert_eq!(map.len(), 0);
         map.merge(1, |_| true, |_| None);
         assert_eq!(map.len(), 0);
+    }
+
+    #[test]
+    fn the_oldest_goes_where_none_was_used() {
+        for capacity in 1..10 {
+            let map = map(capacity);
+            for key in 0..=u32::try_from(capacity).unwrap() {
+                map.merge(key, |_| true, |_| Some(key));
+            }
+            assert!(!map.map.contains_key(&0), "of {capacity}");
+            assert_eq!((map.len(), map.evicted()), (capacity, 1));
+        }
+    }
+
+    #[test]
+    fn one_insertion_spares_no_more_than_it_may() {
+        let map = map(2 * SECOND_CHANCES);
+        let full = u32::try_from(map.capacity).unwrap();
+        for key in 0..full {
+            map.merge(key, |_| true, |_| Some(key));
+        }
+        assert_eq!(keys(&map, 0..full).len(), map.capacity, "all are used now");
+        map.merge(full, |_| true, |_| Some(full));
+        let gone: Vec<u32> = (0..=full).filter(|key| !map.map.contains_key(key)).collect();
+        assert_eq!(gone, [u32::try_from(SECOND_CHANCES).unwrap()], "the next one, though used");
     }
 }

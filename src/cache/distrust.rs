@@ -1,10 +1,12 @@
 //! What is not to be believed any more.
 
-use super::{Cache, Known, Negative, key_of};
+use super::{Cache, Claim, Found, Known, Negative, key_of};
 use crate::id::{OwnerId, TokenId};
+use crate::secret::SecretHash;
 use crate::token::{Revision, TokenRecord};
 
 use super::entry::Entry;
+use super::proof::Proofs;
 
 impl Cache {
     /// Takes in a changed record from whoever changed it: not believed before the store says so too, but no older
@@ -14,6 +16,15 @@ impl Cache {
         self.distrust(&id);
         let mark = self.mark(&id);
         self.settle(key_of(&id), &Known::new(self.gate, record), mark, None);
+    }
+
+    /// Takes in a changed record one of whose hashes was made of this claim's secret: it is proved from the first.
+    pub(crate) fn learn_proved(&self, record: TokenRecord, claim: &Claim, hash: &SecretHash) {
+        let mark = self.mark(&claim.id);
+        let known = Known::new(self.gate, record.clone());
+        // In this order, so that no request finds the record here without the proof.
+        self.prove(claim, &Found { known, proofs: Proofs::default(), mark }, hash);
+        self.learn(record);
     }
 
     /// Believes nothing of this id that was read before now. Proofs are kept.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::generations::Mark;
 use super::proof::Proofs;
-use crate::clock::{Moment, Monotonic};
+use crate::clock::{Moment, Monotonic, Timestamp};
 use crate::decision::{AuthenticatedToken, GateId};
-use crate::token::TokenRecord;
+use crate::secret::SecretHash;
+use crate::token::{SecretSlot, TokenRecord};
 
 /// A record, and what handlers will be told of it.
 #[derive(Debug)]
@@ -17,13 +18,39 @@ pub(crate) struct Known {
     pub(crate) token: AuthenticatedToken,
     /// Whether somebody has been told that the record is due: once is enough.
     told: AtomicBool,
+    /// Whether somebody has been told that a rotation's new secret is in use.
+    succeeded: AtomicBool,
 }
 
 impl Known {
     pub(crate) fn new(gate: GateId, record: TokenRecord) -> Arc<Self> {
         let token = AuthenticatedToken::of_record(gate, &record);
-        Arc::new(Self { record, token, told: AtomicBool::new(false) })
+        Arc::new(Self { record, token, told: AtomicBool::new(false), succeeded: AtomicBool::new(false) })
     }
+
+    /// The same record, limited by what was found beside an older revision of it, too.
+    fn limited_by(self: &Arc<Self>, older: &TokenRecord) -> Arc<Self> {
+        let own = (self.record.owner_barred(), self.record.narrowed());
+        let (barred, narrowed) = (own.0 || older.owner_barred(), own.1 || older.narrowed());
+        if own == (barred, narrowed) {
+            return Arc::clone(self);
+        }
+        Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
+    }
+
+    /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
+    /// know yet that it is in use. Answers so once.
+    pub(crate) fn tells_successor(&self, shown: SecretSlot, now: Timestamp) -> Option<SecretHash> {
+        let overlap = self.record.retiring().is_some_and(|old| now < old.until() && !old.successor_used());
+        let shown = shown == SecretSlot::Current && overlap && first(&self.succeeded);
+        shown.then(|| self.record.secret().clone())
+    }
+}
+
+/// Whether this is the first time it is asked. Reading first keeps the line shared between cores: what is told of once
+/// is asked often.
+fn first(told: &AtomicBool) -> bool {
+    !told.load(Ordering::Relaxed) && !told.swap(true, Ordering::Relaxed)
 }
 
 /// How long a record may be believed: until either clock has reached it. The monotonic clock stands still while a
@@ -95,8 +122,7 @@ impl Entry {
     /// Whether somebody is to be told that this record is due for a look-up. Answers so once.
     pub(crate) fn tells_due(&self, now: Moment) -> bool {
         let due = self.trust.and_then(|trust| trust.due).is_some_and(|due| due <= now.monotonic);
-        // Reading first keeps the line shared between cores: a due record is read often before it is looked up.
-        due && !self.known.told.load(Ordering::Relaxed) && !self.known.told.swap(true, Ordering::Relaxed)
+        due && first(&self.known.told)
     }
 
     /// Believes a proved record that has reached its end a little longer; `false` where nothing excuses it.
@@ -110,11 +136,12 @@ impl Entry {
     }
 
     /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
-    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision.
+    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
+    /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
     pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
         if self.known.record.revision() > known.record.revision() {
             self.known.told.store(false, Ordering::Relaxed);
-            return Self { trust, ..self.clone() };
+            return Self { known: self.known.limited_by(&known.record), trust, ..self.clone() };
         }
         let proofs = self.proofs.carried(&self.known.record, &known.record);
         Self { known: Arc::clone(known), proofs, trust }
@@ -133,5 +160,138 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn of(entry: &Entry, mark: Mark) -> Self {
         Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::{Label, OwnerId, TokenId};
+    use crate::scope::Scope;
+    use crate::secret::SecretHash;
+    use crate::token::Revision;
+
+    fn limited(revision: Revision, barred: bool, narrowed: bool) -> Entry {
+        let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
+        let hash = SecretHash::parse("$none$").unwrap();
+        let id = TokenId::from_digest(&[0; 32]);
+        let record = TokenRecord::new(id, owner, label, Scope::ReadWrite, hash, Timestamp::from_unix_seconds(1))
+            .with_revision(revision)
+            .with_owner_barred(barred)
+            .with_narrowed(narrowed);
+        Entry { known: Known::new(GateId::NONE, record), proofs: Proofs::default(), trust: None }
+    }
+
+    fn limits(entry: &Entry) -> (bool, bool) {
+        let (record, token) = (&entry.known.record, &entry.known.token);
+        assert_eq!(token.scope() == Scope::ReadOnly, record.narrowed(), "handlers are told the same");
+        (record.owner_barred(), record.narrowed())
+    }
+
+    #[test]
+    fn limits_belong_to_no_revision() {
+        let (old, new) = (Revision::FIRST, Revision::FIRST.next());
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        for (known, answered) in flags.into_iter().flat_map(|known| flags.map(|answered| (known, answered))) {
+            let updated = |first, second| {
+                let (before, after) = (limited(first, known.0, known.1), limited(second, answered.0, answered.1));
+                before.updated(&after.known, None)
+            };
+            assert_eq!(limits(&updated(old, new)), answered, "a newer record");
+            assert_eq!(limits(&updated(new, new)), answered, "a later answer");
+            let lagging = updated(new, old);
+            assert_eq!(limits(&lagging), (known.0 || answered.0, known.1 || answered.1), "an older record");
+            assert_eq!(lagging.known.record.revision(), new);
+        }
+    }
+
+    const TTL: Duration = Duration::from_secs(60);
+    const AHEAD: Duration = Duration::from_secs(10);
+
+    /// So many seconds by the wall clock, and by the monotonic one.
+    fn at(wall: u64, monotonic: u64) -> Moment {
+        let monotonic = Monotonic::from_start(Duration::from_secs(monotonic));
+        Moment { wall: Timestamp::from_unix_seconds(wall), monotonic }
+    }
+
+    fn known(revision: u64) -> Arc<Known> {
+        let (id, owner, label) = (TokenId::generate().unwrap(), OwnerId::new("o").unwrap(), Label::new("l").unwrap());
+        let hash = SecretHash::parse("$sha256$v=1$AAAA").unwrap();
+        let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, Timestamp::from_unix_seconds(1));
+        Known::new(GateId::NONE, record.with_revision(Revision::new(revision)))
+    }
+
+    fn entry(revision: u64) -> Entry {
+        let trust = Some(Trust::since(at(100, 100), TTL, AHEAD));
+        Entry { known: known(revision), proofs: Proofs::default(), trust }
+    }
+
+    #[test]
+    fn trust_ends_where_either_clock_says_so() {
+        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        for (wall, monotonic, holds) in [
+            (100, 500, true),
+            (159, 559, true),
+            (160, 559, false),
+            (159, 560, false),
+            (161, 559, false),
+            (159, 561, false),
+            (160, 560, false),
+        ] {
+            assert_eq!(trust.holds(at(wall, monotonic)), holds, "{wall} {monotonic}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_due_so_long_before_its_end() {
+        let due = |ahead| Trust::since(at(100, 500), TTL, ahead).due;
+        assert_eq!(due(AHEAD), Some(at(0, 550).monotonic));
+        assert_eq!(due(TTL * 2), Some(at(0, 500).monotonic), "at once");
+        assert_eq!(due(Duration::ZERO), None, "never");
+    }
+
+    #[test]
+    fn an_excuse_lasts_for_five_seconds_and_no_longer_than_it_may() {
+        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        let excused = trust.excuse(at(165, 565), TTL).unwrap();
+        assert!(excused.holds(at(169, 569)));
+        assert!(!excused.holds(at(170, 569)) && !excused.holds(at(169, 570)));
+        assert_eq!(excused.due, Some(at(0, 567).monotonic), "asked again within the excuse");
+        let last = excused.excuse(at(218, 618), TTL).unwrap();
+        assert!(last.holds(at(219, 619)));
+        assert!(!last.holds(at(220, 619)) && !last.holds(at(219, 620)));
+        assert!(last.excuse(at(220, 619), TTL).is_none() && last.excuse(at(219, 620), TTL).is_none());
+    }
+
+    #[test]
+    fn a_due_record_is_told_of_once_and_again_when_it_is_excused() {
+        let mut entry = entry(1);
+        assert!(!entry.tells_due(at(149, 149)));
+        assert!(entry.tells_due(at(150, 150)));
+        assert!(!entry.tells_due(at(150, 150)) && !entry.tells_due(at(151, 151)));
+        assert!(entry.excuse(at(160, 160), TTL));
+        assert!(!entry.tells_due(at(161, 161)));
+        assert!(entry.tells_due(at(162, 162)));
+        assert!(!entry.excuse(at(220, 220), TTL), "it is over");
+    }
+
+    #[test]
+    fn what_is_distrusted_is_neither_fresh_nor_due_nor_excused() {
+        let mut entry = Entry { trust: None, ..entry(1) };
+        assert!(!entry.is_fresh(at(100, 100)) && !entry.tells_due(at(150, 150)));
+        assert!(!entry.excuse(at(100, 100), TTL));
+    }
+
+    #[test]
+    fn the_newer_revision_counts_and_of_equals_the_later() {
+        let old = entry(2);
+        let trust = Some(Trust::since(at(200, 200), TTL, AHEAD));
+        for (revision, replaces) in [(1, false), (2, true), (3, true)] {
+            let known = known(revision);
+            let updated = old.updated(&known, trust);
+            assert_eq!(Arc::ptr_eq(&updated.known, &known), replaces, "{revision}");
+            assert!(updated.is_fresh(at(259, 259)), "the answer is trusted, whatever it said");
+        }
     }
 }

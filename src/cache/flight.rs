@@ -223,8 +223,8 @@ impl Source {
         let started = Moment::now(&*self.clock);
         count(&self.counts.calls);
         let record = Arc::clone(&self.store).find(*id).await.map_err(|error| {
-            tracing::error!(claimed_id = %id, cause = %Causes(&error), "the token store failed");
-            UnavailableCause::StoreFailed
+            tracing::error!(claimed_id = %id, cause = %Causes(error.error()), "{error}");
+            error.cause()
         })?;
         check_id(id, record.as_ref())?;
         let until = self.cache.answers_until(started, self.timeout);

@@ -2,7 +2,10 @@
 //!
 //! Every id belongs to one of 1,024 counters. Invalidating an id counts its counter up; a look-up notes the counters
 //! at its start, and what it brings is only believed while they still stand. Two ids on one counter cost each other
-//! a look-up now and then, never more; memory does not grow.
+//! a look-up now and then, never more; memory does not grow. Which ids share one is a secret of the gate: who may
+//! invalidate tokens of their own must not choose whose they keep outdating.
+
+use ahash::RandomState;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +13,7 @@ const STRIPES: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Generations {
+    hasher: RandomState,
     stripes: Box<[AtomicU64]>,
     all: AtomicU64,
 }
@@ -22,8 +26,8 @@ pub(crate) struct Mark {
 }
 
 impl Generations {
-    pub(crate) fn new() -> Self {
-        Self { stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(0) }
+    pub(crate) fn new(hasher: RandomState) -> Self {
+        Self { hasher, stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(0) }
     }
 
     pub(crate) fn mark(&self, key: u128) -> Mark {
@@ -43,11 +47,8 @@ impl Generations {
     }
 
     fn stripe(&self, key: u128) -> &AtomicU64 {
-        // Ids are ASCII text: fold all of it, so that each of its bytes counts. A caller who aims at one stripe can
-        // make nothing but look-ups of his own stale.
-        let folded = (key ^ (key >> 64)) as u64;
-        let index = (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
         // 10 bits are always below 1,024.
+        let index = (self.hasher.hash_one(key) >> 54) as usize;
         self.stripes.get(index).unwrap_or(&self.all)
     }
 }
@@ -56,9 +57,13 @@ impl Generations {
 mod tests {
     use super::*;
 
+    fn generations(seed: u64) -> Generations {
+        Generations::new(RandomState::with_seeds(seed, 2, 3, 4))
+    }
+
     #[test]
     fn advancing_one_key_outdates_it_and_few_others() {
-        let generations = Generations::new();
+        let generations = generations(1);
         let keys: Vec<u128> = (0..1000).map(|at| u128::from_be_bytes(*b"0123456789ab\0\0\0\0") + at).collect();
         let marks: Vec<Mark> = keys.iter().map(|key| generations.mark(*key)).collect();
         generations.advance(keys[7]);
@@ -68,11 +73,35 @@ mod tests {
     }
 
     #[test]
+    fn who_shares_a_counter_differs_between_gates() {
+        let keys = 0..2_000_u128;
+        let neighbours = |seed| {
+            let generations = generations(seed);
+            let marks: Vec<Mark> = keys.clone().map(|key| generations.mark(key)).collect();
+            generations.advance(0);
+            keys.clone().filter(|key| !generations.is_current(*key, marks[*key as usize])).collect::<Vec<_>>()
+        };
+        let gates: std::collections::BTreeSet<_> = (0..8).map(neighbours).collect();
+        assert!(gates.len() > 1, "the same everywhere: {gates:?}");
+    }
+
+    #[test]
     fn advancing_all_outdates_every_key() {
-        let generations = Generations::new();
+        let generations = generations(1);
         let marks = [0, 1, u128::MAX].map(|key| (key, generations.mark(key)));
         assert!(marks.iter().all(|(key, mark)| generations.is_current(*key, *mark)));
         generations.advance_all();
         assert!(marks.iter().all(|(key, mark)| !generations.is_current(*key, *mark)));
+    }
+
+    #[test]
+    fn every_half_of_a_key_tells_it_from_others() {
+        let generations = Generations::new();
+        for shift in [0, 64, 118] {
+            let marks: Vec<_> = (0..1000).map(|at| at << shift).map(|key| (key, generations.mark(key))).collect();
+            generations.advance(7 << shift);
+            let outdated = marks.iter().filter(|(key, mark)| !generations.is_current(*key, *mark)).count();
+            assert!((1..10).contains(&outdated), "{outdated} of 1,000 that differ above bit {shift}");
+        }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Hit {
     pub(crate) verdict: Verdict,
     /// It is time to look the record up, ahead of its end, and nobody has been told so yet.
     pub(crate) due: bool,
+    /// As [`Known::tells_successor`] says.
+    pub(crate) successor: Option<SecretHash>,
 }
 
 pub(crate) struct Cache {
@@ -116,8 +118,8 @@ impl Cache {
             key: TagKey::generate()?,
             proved: Bounded::new(config.proved, hasher.clone()),
             unproved: Bounded::new(config.unproved, hasher.clone()),
-            negatives: Bounded::new(config.negatives, hasher),
-            generations: Generations::new(),
+            negatives: Bounded::new(config.negatives, hasher.clone()),
+            generations: Generations::new(hasher),
             excused: AtomicU64::new(0),
             negative_hits: AtomicU64::new(0),
         })
@@ -150,11 +152,12 @@ impl Cache {
             }
             let record = &entry.known.record;
             if let Err(reason) = record.check_live(now.wall) {
-                return Some(Hit { verdict: Err(reason.into()), due: false });
+                return Some(Hit { verdict: Err(reason.into()), due: false, successor: None });
             }
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
             record.live_secret(slot, now.wall)?;
-            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now) })
+            let successor = entry.known.tells_successor(slot, now.wall);
+            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now), successor })
         })?
     }
 
@@ -216,6 +219,15 @@ impl Cache {
         self.proved.read(&key_of(&claim.id), proves).unwrap_or(false)
     }
 
+    /// Whether the current secret of this record has been proved, fresh or not.
+    pub(crate) fn has_proof_of_current(&self, record: &TokenRecord) -> bool {
+        let proves = |entry: &Entry| {
+            let carried = entry.proofs.carried(&entry.known.record, record);
+            carried.of(SecretSlot::Current).is_some()
+        };
+        self.proved.read(&key_of(&record.id()), proves).unwrap_or(false)
+    }
+
     pub(crate) fn mark(&self, id: &TokenId) -> Mark {
         self.generations.mark(key_of(id))
     }
@@ -266,7 +278,8 @@ impl Cache {
         let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
-        let current = || self.generations.is_current(key, mark);
+        // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
+        let current = || answered.is_none() || self.generations.is_current(key, mark);
         self.proved.merge(
             key,
             |_| true,
@@ -351,9 +364,13 @@ impl Cache {
 fn random_hasher() -> Result<RandomState, RandomError> {
     let mut seeds = [0_u8; 32];
     base62::random_bytes(&mut seeds)?;
-    let mut words = seeds.chunks_exact(8).map(|word| word.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte)));
+    let mut words = seeds.chunks_exact(8).map(word_of);
     let mut word = || words.next().unwrap_or_default();
     Ok(RandomState::with_seeds(word(), word(), word(), word()))
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 impl fmt::Debug for Cache {
@@ -361,3 +378,6 @@ impl fmt::Debug for Cache {
         f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::issuer::{DeskParts, TokenIssuer};
-use super::policy::ErasedPolicy;
+use super::provider::ErasedPolicy;
 use crate::audit::{AuditSink, OnAuditFailure, Recorder, TracingSink};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{BuildError, VerifyLimits};

@@ -1,13 +1,17 @@
 //! What is asked of the desk, and what it answers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::audit::Subject;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::store::Cursor;
 use crate::text::TextError;
-use crate::token::{Attributes, CreatedBy, LastUsed, PlaintextToken, Revision, TokenRecord, TokenState};
+use crate::token::{
+    Attributes, CreatedBy, LastUsed, PlaintextToken, RetiringSecret, Revision, TokenRecord, TokenState,
+};
 
 /// A wish for a token: whose, what for, and what it may do. The scope has no default.
 ///
@@ -60,6 +64,15 @@ impl NewToken {
             scope,
             expiry: Expiry::Never,
             attributes: Attributes::default(),
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject<'static> {
+        Subject::Handled {
+            id: None,
+            owner: self.owner.clone().ok().map(Cow::Owned),
+            label: self.label.clone().ok().map(Cow::Owned),
+            scope: Some(self.scope),
         }
     }
 
@@ -139,6 +152,10 @@ pub struct TokenSummary {
     pub expires_at: Option<Timestamp>,
     /// Its state, apart from expiry.
     pub state: TokenState,
+    /// When it was revoked, where that is known.
+    pub revoked_at: Option<Timestamp>,
+    /// The first instant at which the old secret of the latest rotation no longer works; `None` where there is none.
+    pub retiring_until: Option<Timestamp>,
     /// Whether its owner is barred.
     pub owner_barred: bool,
     /// How often it has changed.
@@ -160,6 +177,8 @@ impl From<&TokenRecord> for TokenSummary {
             scope: record.scope(),
             expires_at: record.expires_at(),
             state: record.state(),
+            revoked_at: record.revoked_at(),
+            retiring_until: record.retiring().map(RetiringSecret::until),
             owner_barred: record.owner_barred(),
             revision: record.revision(),
             attributes: record.attributes().clone(),

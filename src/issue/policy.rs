@@ -1,14 +1,12 @@
-//! Who may create which token: a pure decision, and where the policy comes from.
+//! Who may create which token: a pure decision.
 
-use std::future::Future;
+use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
+use super::rule::{Proposal, Rule};
 use crate::actor::Actor;
-use crate::clock::Timestamp;
+use crate::clock::{Span, Timestamp};
 use crate::decision::{IssueRefusal, StoreError};
-use crate::id::OwnerId;
 use crate::scope::Scope;
 
 /// What an administrator allows. Limits nothing, unless set.
@@ -24,14 +22,42 @@ use crate::scope::Scope;
 /// | *on behalf* | on or off | `create_not_permitted` | `create_not_permitted` | issued |
 /// | both, or is the system | on or off | issued | issued | issued |
 ///
-/// What the table issues can still be refused: a token that asks gets nothing of greater scope or longer life than its
-/// own (`exceeds_own_scope`, `exceeds_own_lifetime`), the expiry lies in the future (`already_expired`), and within
-/// [`max_lifetime`](Self::max_lifetime) (`lifetime_too_long`).
+/// *Administer* changes none of it. What the table issues can still be refused, by the first of these:
+/// 1. A token that asks gets nothing of greater scope or longer life than its own (`exceeds_own_scope`,
+///    `exceeds_own_lifetime`).
+/// 2. The expiry lies in the future (`already_expired`) and within the limits (`lifetime_too_long`,
+///    `expiry_required`).
+/// 3. The application's own [rules](Self::rule), in the order in which they were added (`rule`).
+/// 4. The owner has [room](Self::max_live_tokens) for another token (`too_many_tokens`).
+///
+/// `Display` is one line for the audit trail, such as `force_read_only=on max_lifetime=90d …`.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use tower_token_auth::{IssuePolicy, Scope};
+///
+/// const DAY: Duration = Duration::from_secs(24 * 3600);
+/// let policy = IssuePolicy::default()
+///     .max_lifetime(Some(365 * DAY))
+///     .max_lifetime_of(Scope::ReadWrite, Some(90 * DAY))
+///     .max_live_tokens(Some(20))
+///     .rule(|wish| match wish.owner().as_str().starts_with("robot-") && wish.scope() == Scope::ReadWrite {
+///         true => Err("robots get read-only tokens"),
+///         false => Ok(()),
+///     });
+/// assert!(policy.to_string().starts_with("force_read_only=off max_lifetime=365d"));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IssuePolicy {
     force_read_only: bool,
     max_lifetime: Option<Duration>,
+    max_lifetime_read_only: Option<Duration>,
+    max_lifetime_read_write: Option<Duration>,
+    require_expiry: bool,
+    max_live_tokens: Option<usize>,
+    rules: Vec<Rule>,
 }
 
 impl IssuePolicy {
@@ -42,167 +68,143 @@ impl IssuePolicy {
         Self { force_read_only, ..self }
     }
 
-    /// How long a token may live at most; `None` for as long as its creator likes. With a limit, every token has to
-    /// expire.
+    /// Whether the switch is on.
+    pub(crate) const fn is_read_only_forced(&self) -> bool {
+        self.force_read_only
+    }
+
+    /// How long a token of any scope may live at most; `None` for as long as its creator likes. With a limit, every token
+    /// has to expire.
     #[must_use]
     pub fn max_lifetime(self, max_lifetime: Option<Duration>) -> Self {
         Self { max_lifetime, ..self }
     }
 
-    /// Judges one wish; the first rule that fails is the answer.
-    pub(crate) fn judge(
-        &self,
-        actor: &Actor,
-        owner: &OwnerId,
-        scope: Scope,
-        expires_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<(), IssueRefusal> {
+    /// How long a token of this scope may live at most; of this and [`max_lifetime`](Self::max_lifetime) the shorter
+    /// counts.
+    #[must_use]
+    pub fn max_lifetime_of(self, scope: Scope, max_lifetime: Option<Duration>) -> Self {
+        match scope {
+            Scope::ReadOnly => Self { max_lifetime_read_only: max_lifetime, ..self },
+            Scope::ReadWrite => Self { max_lifetime_read_write: max_lifetime, ..self },
+        }
+    }
+
+    /// Whether every token has to expire, however late.
+    #[must_use]
+    pub fn require_expiry(self, require_expiry: bool) -> Self {
+        Self { require_expiry, ..self }
+    }
+
+    /// How many live tokens an owner may have: neither revoked nor expired. A paused token counts, and so does that of a
+    /// barred owner: they can work again.
+    ///
+    /// # Cost
+    /// With a limit, each issue lists the owner's tokens twice, and a desk issues one token after the other.
+    #[must_use]
+    pub fn max_live_tokens(self, max_live_tokens: Option<usize>) -> Self {
+        Self { max_live_tokens, ..self }
+    }
+
+    /// Adds a rule of the application's own. It answers with what the actor is told, so let that say what would be
+    /// allowed. A rule that panics issues nothing.
+    ///
+    /// Rules are compared by identity: two policies are equal if they share them.
+    #[must_use]
+    pub fn rule(mut self, rule: impl Fn(&Proposal<'_>) -> Result<(), &'static str> + Send + Sync + 'static) -> Self {
+        self.rules.push(Rule::new(rule));
+        self
+    }
+
+    pub(super) const fn live_limit(&self) -> Option<usize> {
+        self.max_live_tokens
+    }
+
+    /// Judges one wish, but for the number of tokens; the first rule that fails is the answer.
+    pub(super) fn judge(&self, actor: &Actor, proposal: &Proposal<'_>) -> Result<(), Objection> {
+        self.judge_right(actor, proposal)?;
+        judge_ceiling(actor, proposal)?;
+        self.judge_lifetime(proposal)?;
+        self.rules.iter().try_for_each(|rule| rule.judge(proposal))
+    }
+
+    fn judge_right(&self, actor: &Actor, proposal: &Proposal<'_>) -> Result<(), IssueRefusal> {
         let may = actor.permissions();
-        if actor.is(owner) {
+        if proposal.for_oneself {
             ensure(may.create(), IssueRefusal::CreateNotPermitted)?;
         } else {
             ensure(may.on_behalf(), IssueRefusal::OnBehalfNotPermitted)?;
         }
         let free = !self.force_read_only || may.on_behalf();
-        ensure(Scope::ReadOnly.covers(scope) || free, IssueRefusal::ReadOnlyEnforced)?;
-        if let Some((own_scope, own_expiry)) = actor.ceiling() {
-            ensure(own_scope.covers(scope), IssueRefusal::ExceedsOwnScope)?;
-            ensure(ends_by(expires_at, own_expiry), IssueRefusal::ExceedsOwnLifetime)?;
+        ensure(Scope::ReadOnly.covers(proposal.scope) || free, IssueRefusal::ReadOnlyEnforced)
+    }
+
+    fn judge_lifetime(&self, proposal: &Proposal<'_>) -> Result<(), IssueRefusal> {
+        let (end, now) = (proposal.expires_at, proposal.now);
+        ensure(end.is_none_or(|end| now < end), IssueRefusal::AlreadyExpired)?;
+        if let Some(max) = self.lifetime_limit(proposal.scope) {
+            ensure(ends_by(end, now + max), IssueRefusal::LifetimeTooLong { max })?;
         }
-        ensure(expires_at.is_none_or(|end| now < end), IssueRefusal::AlreadyExpired)?;
-        ensure(ends_by(expires_at, self.max_lifetime.map(|most| now + most)), IssueRefusal::LifetimeTooLong)
+        ensure(end.is_some() || !self.require_expiry, IssueRefusal::ExpiryRequired)
+    }
+
+    fn lifetime_limit(&self, scope: Scope) -> Option<Duration> {
+        let own = match scope {
+            Scope::ReadOnly => self.max_lifetime_read_only,
+            Scope::ReadWrite => self.max_lifetime_read_write,
+        };
+        [self.max_lifetime, own].into_iter().flatten().min()
     }
 }
 
-fn ensure(holds: bool, refusal: IssueRefusal) -> Result<(), IssueRefusal> {
+fn judge_ceiling(actor: &Actor, proposal: &Proposal<'_>) -> Result<(), IssueRefusal> {
+    let Some((own, until)) = actor.ceiling() else {
+        return Ok(());
+    };
+    ensure(own.covers(proposal.scope), IssueRefusal::ExceedsOwnScope { own })?;
+    let outlives = until.filter(|until| !ends_by(proposal.expires_at, *until));
+    outlives.map_or(Ok(()), |until| Err(IssueRefusal::ExceedsOwnLifetime { until }))
+}
+
+pub(super) fn ensure(holds: bool, refusal: IssueRefusal) -> Result<(), IssueRefusal> {
     if holds { Ok(()) } else { Err(refusal) }
 }
 
 /// Whether something ends no later than a limit; what never ends exceeds every limit.
-fn ends_by(end: Option<Timestamp>, limit: Option<Timestamp>) -> bool {
-    limit.is_none_or(|limit| end.is_some_and(|end| end <= limit))
+fn ends_by(end: Option<Timestamp>, limit: Timestamp) -> bool {
+    end.is_some_and(|end| end <= limit)
 }
 
-/// Where the desk learns the policy: asked for each token, so that a change holds for the next one, on every process
-/// that asks the same source.
-///
-/// A fixed [`IssuePolicy`] is one, and so is a closure that answers with one.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` provides no issue policy",
-    note = "pass an `IssuePolicy`, a closure `Fn() -> IssuePolicy`, or implement `PolicyProvider`"
-)]
-pub trait PolicyProvider: Send + Sync {
-    /// The policy as it is now.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be told; the desk then issues nothing.
-    fn policy(&self) -> impl Future<Output = Result<IssuePolicy, StoreError>> + Send;
+/// Why a wish is not granted.
+#[derive(Debug)]
+pub(super) enum Objection {
+    /// The rules do not allow it.
+    Refused(IssueRefusal),
+    /// The policy could not judge.
+    Policy(StoreError),
+    /// The tokens could not be counted.
+    Store(StoreError),
 }
 
-impl PolicyProvider for IssuePolicy {
-    async fn policy(&self) -> Result<IssuePolicy, StoreError> {
-        Ok(self.clone())
+impl From<IssueRefusal> for Objection {
+    fn from(refusal: IssueRefusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
-impl<F: Fn() -> IssuePolicy + Send + Sync> PolicyProvider for F {
-    async fn policy(&self) -> Result<IssuePolicy, StoreError> {
-        Ok(self())
-    }
-}
-
-/// [`PolicyProvider`], object-safe.
-pub(crate) trait ErasedPolicy: Send + Sync {
-    fn policy(&self) -> BoxFuture<'_, Result<IssuePolicy, StoreError>>;
-}
-
-impl<T: PolicyProvider> ErasedPolicy for T {
-    fn policy(&self) -> BoxFuture<'_, Result<IssuePolicy, StoreError>> {
-        Box::pin(PolicyProvider::policy(self))
+impl fmt::Display for IssuePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let switch = |on: bool| if on { "on" } else { "off" };
+        let span = |limit: Option<Duration>| limit.map_or("none".to_owned(), |limit| Span(limit).to_string());
+        write!(f, "force_read_only={}", switch(self.force_read_only))?;
+        write!(f, " max_lifetime={}", span(self.max_lifetime))?;
+        write!(f, " max_lifetime_of_read_only={}", span(self.max_lifetime_read_only))?;
+        write!(f, " max_lifetime_of_read_write={}", span(self.max_lifetime_read_write))?;
+        write!(f, " require_expiry={}", switch(self.require_expiry))?;
+        write!(f, " max_live_tokens={}", self.max_live_tokens.map_or("none".to_owned(), |max| max.to_string()))?;
+        write!(f, " rules={}", self.rules.len())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actor::Permissions;
-    use IssueRefusal::{CreateNotPermitted, OnBehalfNotPermitted, ReadOnlyEnforced};
-    use Scope::{ReadOnly, ReadWrite};
-
-    const NOW: Timestamp = Timestamp::from_unix_seconds(1000);
-
-    fn permissions(create: bool, on_behalf: bool) -> Permissions {
-        let none = Permissions::none();
-        let some = if create { none.and_create() } else { none };
-        if on_behalf { some.and_on_behalf() } else { some }
-    }
-
-    #[track_caller]
-    fn judge(policy: &IssuePolicy, actor: &Actor, owner: &str, scope: Scope) -> Result<(), IssueRefusal> {
-        policy.judge(actor, &OwnerId::new(owner).unwrap(), scope, None, NOW)
-    }
-
-    #[test]
-    fn the_decision_table() {
-        // create, on_behalf, switch, scope, for oneself, for another
-        for (create, on_behalf, switch, scope, own, other) in [
-            (false, false, false, ReadOnly, Err(CreateNotPermitted), Err(OnBehalfNotPermitted)),
-            (false, false, false, ReadWrite, Err(CreateNotPermitted), Err(OnBehalfNotPermitted)),
-            (false, false, true, ReadOnly, Err(CreateNotPermitted), Err(OnBehalfNotPermitted)),
-            (false, false, true, ReadWrite, Err(CreateNotPermitted), Err(OnBehalfNotPermitted)),
-            (true, false, false, ReadOnly, Ok(()), Err(OnBehalfNotPermitted)),
-            (true, false, false, ReadWrite, Ok(()), Err(OnBehalfNotPermitted)),
-            (true, false, true, ReadOnly, Ok(()), Err(OnBehalfNotPermitted)),
-            (true, false, true, ReadWrite, Err(ReadOnlyEnforced), Err(OnBehalfNotPermitted)),
-            (false, true, false, ReadOnly, Err(CreateNotPermitted), Ok(())),
-            (false, true, false, ReadWrite, Err(CreateNotPermitted), Ok(())),
-            (false, true, true, ReadOnly, Err(CreateNotPermitted), Ok(())),
-            (false, true, true, ReadWrite, Err(CreateNotPermitted), Ok(())),
-            (true, true, false, ReadOnly, Ok(()), Ok(())),
-            (true, true, false, ReadWrite, Ok(()), Ok(())),
-            (true, true, true, ReadOnly, Ok(()), Ok(())),
-            (true, true, true, ReadWrite, Ok(()), Ok(())),
-        ] {
-            let policy = IssuePolicy::default().force_read_only(switch);
-            let actor = Actor::user("alice", permissions(create, on_behalf));
-            let case = format!("create {create}, on_behalf {on_behalf}, switch {switch}, {scope}");
-            assert_eq!(judge(&policy, &actor, "alice", scope), own, "{case}, for oneself");
-            assert_eq!(judge(&policy, &actor, "bob", scope), other, "{case}, for another");
-        }
-    }
-
-    #[test]
-    fn the_system_may_do_everything() {
-        let policy = IssuePolicy::default().force_read_only(true);
-        assert_eq!(judge(&policy, &Actor::system("bootstrap"), "alice", ReadWrite), Ok(()));
-    }
-
-    #[test]
-    fn lifetimes_are_limited_to_the_instant() {
-        let policy = IssuePolicy::default().max_lifetime(Some(Duration::from_secs(60)));
-        let judge =
-            |end: Option<Timestamp>| policy.judge(&Actor::system("test"), &OwnerId::from(1_u32), ReadOnly, end, NOW);
-        assert_eq!(judge(Some(NOW + Duration::from_secs(60))), Ok(()));
-        assert_eq!(judge(Some(NOW + Duration::from_millis(60_001))), Err(IssueRefusal::LifetimeTooLong));
-        assert_eq!(judge(None), Err(IssueRefusal::LifetimeTooLong));
-        assert_eq!(judge(Some(NOW)), Err(IssueRefusal::AlreadyExpired));
-    }
-
-    #[test]
-    #[cfg(feature = "test-util")]
-    fn a_token_makes_nothing_greater_than_itself() {
-        use crate::decision::AuthenticatedToken;
-        let end = NOW + Duration::from_secs(60);
-        let own = AuthenticatedToken::builder("alice", "bot", ReadOnly).expires_at(end).build().unwrap();
-        let owner = OwnerId::new("alice").unwrap();
-        let judge = |permissions, scope, expires_at| {
-            IssuePolicy::default().judge(&Actor::token(&own, permissions), &owner, scope, expires_at, NOW)
-        };
-        let may = Permissions::none().and_create();
-        assert_eq!(judge(may, ReadOnly, Some(end)), Ok(()));
-        assert_eq!(judge(Permissions::none(), ReadOnly, Some(end)), Err(CreateNotPermitted));
-        assert_eq!(judge(may, ReadWrite, Some(end)), Err(IssueRefusal::ExceedsOwnScope));
-        assert_eq!(judge(may, ReadOnly, None), Err(IssueRefusal::ExceedsOwnLifetime));
-    }
-}
+mod tests;

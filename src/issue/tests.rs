@@ -1,6 +1,6 @@
 //! The desk against a store that can fail, a policy that changes and a sink that remembers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -42,45 +42,66 @@ impl Sink {
     }
 }
 
-/// Changes records as asked and, where told so, answers all the same that it failed.
+/// Does as asked and, where told so, answers all the same that it failed, or never answers at all. It overlooks filters,
+/// and lets others go first, so that two who ask at once take turns.
 #[derive(Clone, Default)]
-struct Lossy(MemoryStore, Arc<AtomicBool>);
+struct Lossy {
+    store: MemoryStore,
+    fails: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+    /// Answers to so many updates first that somebody else was faster.
+    conflicts: Arc<AtomicUsize>,
+}
+
+impl Lossy {
+    async fn answer<T, E: From<StoreError>>(&self, done: Result<T, E>) -> Result<T, E> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        tokio::task::yield_now().await;
+        if self.fails.load(Ordering::SeqCst) { Err(StoreError::new("the connection broke").into()) } else { done }
+    }
+}
 
 impl TokenStore for Lossy {
     async fn find(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        self.0.find(id).await
+        self.store.find(id).await
     }
 }
 
 impl TokenRegistry for Lossy {
     async fn insert(&self, record: TokenRecord) -> Result<(), InsertError> {
-        self.0.insert(record).await
+        self.answer(self.store.insert(record).await).await
     }
 
     async fn update(&self, id: &TokenId, expected: Revision, change: Change) -> Result<TokenRecord, UpdateError> {
-        let updated = self.0.update(id, expected, change).await;
-        if self.1.load(Ordering::SeqCst) { Err(StoreError::new("the connection broke").into()) } else { updated }
+        let faster = |left: usize| left.checked_sub(1);
+        if self.conflicts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, faster).is_ok() {
+            return Err(UpdateError::Conflict);
+        }
+        self.answer(self.store.update(id, expected, change).await).await
     }
 
-    /// Overlooks the filter.
     async fn list(&self, _: &TokenFilter, cursor: Option<&Cursor>) -> Result<TokenPage, StoreError> {
-        self.0.list(&TokenFilter::all(), cursor).await
+        let listed = self.store.list(&TokenFilter::all().page_size(3), cursor).await;
+        tokio::task::yield_now().await;
+        listed
     }
 
     async fn touch(&self, uses: &[(TokenId, LastUsed)]) -> Result<(), StoreError> {
-        self.0.touch(uses).await
+        self.store.touch(uses).await
     }
 
     async fn bar_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.0.bar_owner(owner).await
+        self.answer(self.store.bar_owner(owner).await).await
     }
 
     async fn lift_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.0.lift_owner(owner).await
+        self.answer(self.store.lift_owner(owner).await).await
     }
 
     async fn prune(&self, time: Timestamp) -> Result<u64, StoreError> {
-        self.0.prune(time).await
+        self.answer(self.store.prune(time).await).await
     }
 }
 
@@ -92,7 +113,10 @@ impl PolicyProvider for Untold {
     }
 }
 
-fn builder(store: &MemoryStore, policy: impl PolicyProvider + 'static, sink: &Sink) -> TokenIssuerBuilder {
+fn builder<S>(store: &S, policy: impl PolicyProvider + 'static, sink: &Sink) -> TokenIssuerBuilder
+where
+    S: TokenRegistry + Clone + 'static,
+{
     TokenIssuer::builder(store.clone(), policy).hasher(Sha256Hasher::new()).audit(sink.clone())
 }
 
@@ -182,7 +206,7 @@ async fn anothers_token_looks_absent() {
     let desk = builder(&store, IssuePolicy::default(), &sink).build().unwrap();
     let id = desk.issue(&creator("alice"), wish("alice", "laptop")).await.unwrap().summary().id;
     for absent in [id, TokenId::generate().unwrap()] {
-        assert!(matches!(desk.revoke(&creator("bob"), &absent).await, Err(RevokeError::NotFound)));
+        assert!(matches!(desk.revoke(&creator("bob"), &absent).await, Err(ManageError::NotFound)));
     }
     assert_eq!(record(&store, id).await.state(), TokenState::Active);
     assert_eq!(desk.revoke(&administrator(), &id).await.unwrap().state, TokenState::Revoked);
@@ -254,50 +278,350 @@ async fn what_has_to_be_recorded_and_cannot_be_is_revoked_again() {
     }
 }
 
-/// A desk and its gate over one store.
-fn desk_with_gate(store: &Lossy) -> (TokenIssuer, Authenticator) {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let hasher: Arc<dyn SecretHasher> = Arc::new(Sha256Hasher::new());
-    let limits = VerifyLimits::default();
-    let gate = Authenticator::new(Setup {
-        store: Arc::new(store.clone()),
-        cache: CacheConfig::default(),
-        lookup: LookupLimits::default(),
-        verification: limits,
-        hashers: vec![Arc::clone(&hasher)],
-        clock: Arc::clone(&clock),
-        recorder: Recorder::new(Arc::new(Sink::default())),
-        #[cfg(feature = "metrics")]
-        realm: "api".to_owned(),
-    })
-    .unwrap();
-    let desk = TokenIssuer::assemble(DeskParts {
-        registry: Arc::new(store.clone()),
-        policy: Arc::new(IssuePolicy::default()),
-        prefix: Prefix::default(),
-        hasher,
-        crew: Crew::for_limits(&limits),
-        limits,
-        clock,
-        recorder: Recorder::new(Arc::new(Sink::default())),
-        on_audit_failure: OnAuditFailure::Continue,
-        gate: Some(gate.clone()),
-    });
-    (desk, gate)
+/// A desk and its gate over one store, and what the desk has put on record.
+struct Office {
+    store: Lossy,
+    desk: TokenIssuer,
+    gate: Authenticator,
+    sink: Sink,
+}
+
+impl Office {
+    fn new() -> Self {
+        let (store, sink) = (Lossy::default(), Sink::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let hasher: Arc<dyn SecretHasher> = Arc::new(Sha256Hasher::new());
+        let limits = VerifyLimits::default();
+        let gate = Authenticator::new(Setup {
+            store: Arc::new(store.clone()),
+            cache: CacheConfig::default(),
+            lookup: LookupLimits::default(),
+            verification: limits,
+            hashers: vec![Arc::clone(&hasher)],
+            clock: Arc::clone(&clock),
+            recorder: Recorder::new(Arc::new(Sink::default())),
+            registry: None,
+            flush_last_used: std::time::Duration::ZERO,
+            #[cfg(feature = "metrics")]
+            realm: "api".to_owned(),
+        })
+        .unwrap();
+        let desk = TokenIssuer::assemble(DeskParts {
+            registry: Arc::new(store.clone()),
+            policy: Arc::new(SharedPolicy::default()),
+            prefix: Prefix::default(),
+            hasher,
+            crew: Crew::for_limits(&limits),
+            limits,
+            clock,
+            recorder: Recorder::new(Arc::new(sink.clone())),
+            on_audit_failure: OnAuditFailure::Continue,
+            gate: Some(gate.clone()),
+        });
+        Self { store, desk, gate, sink }
+    }
+
+    /// A token that the gate has proved.
+    async fn token(&self) -> IssuedToken {
+        let issued = self.desk.issue(&creator("alice"), wish("alice", "laptop")).await.unwrap();
+        assert!(self.attempt(&issued).await.is_ok());
+        self.sink.0.lock().unwrap().clear();
+        issued
+    }
+
+    async fn attempt(&self, issued: &IssuedToken) -> Result<(), Reason> {
+        let (id, secret) = (issued.plaintext().id(), issued.plaintext().secret().clone());
+        let verdict = match self.gate.authenticate(ParsedToken { id, secret }) {
+            Attempt::Decided(verdict) => verdict,
+            Attempt::Pending(verdict) => verdict.await,
+        };
+        verdict.map(|_| ())
+    }
 }
 
 #[tokio::test]
 async fn a_gate_asks_again_after_a_revocation_that_may_have_happened() {
-    let store = Lossy::default();
-    let (desk, gate) = desk_with_gate(&store);
-    let issued = desk.issue(&creator("alice"), wish("alice", "laptop")).await.unwrap();
-    let (id, secret) = (issued.plaintext().id(), issued.plaintext().secret());
-    let attempt = async || match gate.authenticate(ParsedToken { id, secret: secret.clone() }) {
-        Attempt::Decided(verdict) => verdict,
-        Attempt::Pending(verdict) => verdict.await,
+    let office = Office::new();
+    let issued = office.token().await;
+    office.store.fails.store(true, Ordering::SeqCst);
+    let answer = office.desk.revoke(&creator("alice"), &issued.summary().id).await;
+    assert!(matches!(answer, Err(ManageError::Store(_))));
+    office.sink.assert_told(&["revoke unavailable store_failed user:alice"]);
+    assert_eq!(office.attempt(&issued).await, Err(Reason::Revoked));
+}
+
+#[tokio::test]
+async fn a_gate_asks_again_after_a_bar_that_may_have_been_set_or_lifted() {
+    let office = Office::new();
+    let (issued, owner) = (office.token().await, OwnerId::new("alice").unwrap());
+    office.store.fails.store(true, Ordering::SeqCst);
+    assert!(matches!(office.desk.bar_owner(&Actor::system("x"), &owner).await, Err(ManageError::Store(_))));
+    assert_eq!(office.attempt(&issued).await, Err(Reason::OwnerBarred));
+    assert!(matches!(office.desk.lift_owner(&Actor::system("x"), &owner).await, Err(ManageError::Store(_))));
+    assert_eq!(office.attempt(&issued).await, Ok(()));
+    office
+        .sink
+        .assert_told(&["bar_owner unavailable store_failed system:x", "lift_owner unavailable store_failed system:x"]);
+}
+
+/// Polls once, and lets go.
+fn abandon(act: impl Future) {
+    let mut act = std::pin::pin!(act);
+    assert!(futures_util::FutureExt::now_or_never(act.as_mut()).is_none(), "the store never answers");
+}
+
+#[tokio::test]
+async fn an_act_whose_caller_has_left_is_on_record_and_the_gate_asks_again() {
+    let office = Office::new();
+    let (revoked, owner) = (office.token().await, OwnerId::new("alice").unwrap());
+    let barred = office.token().await;
+    office.store.hangs.store(true, Ordering::SeqCst);
+    abandon(office.desk.revoke(&creator("alice"), &revoked.summary().id));
+    assert_eq!(office.attempt(&revoked).await, Err(Reason::Revoked));
+    assert_eq!(office.attempt(&barred).await, Ok(()));
+    abandon(office.desk.bar_owner(&Actor::system("x"), &owner));
+    assert_eq!(office.attempt(&barred).await, Err(Reason::OwnerBarred));
+    abandon(office.desk.issue(&creator("alice"), wish("alice", "lost")));
+    office.sink.assert_told(&[
+        "revoke abandoned - user:alice",
+        "bar_owner abandoned - system:x",
+        "issue abandoned - user:alice",
+    ]);
+}
+
+#[tokio::test]
+async fn a_change_is_tried_again_where_somebody_else_was_faster_and_given_up_after_a_while() {
+    let office = Office::new();
+    let id = office.token().await.summary().id;
+    office.store.conflicts.store(3, Ordering::SeqCst);
+    assert_eq!(office.desk.pause(&creator("alice"), &id).await.unwrap().state, TokenState::Paused);
+    office.store.conflicts.store(4, Ordering::SeqCst);
+    assert!(matches!(office.desk.resume(&creator("alice"), &id).await, Err(ManageError::Conflict)));
+    office.sink.assert_told(&["pause allowed - user:alice", "resume unavailable contended user:alice"]);
+    let rotate = async |conflicts| {
+        office.store.conflicts.store(conflicts, Ordering::SeqCst);
+        office.desk.rotate(&Actor::system("x"), &id, std::time::Duration::ZERO).await
     };
-    assert!(attempt().await.is_ok());
-    store.1.store(true, Ordering::SeqCst);
-    assert!(matches!(desk.revoke(&creator("alice"), &id).await, Err(RevokeError::Store(_))));
-    assert_eq!(attempt().await.unwrap_err(), Reason::Revoked);
+    assert!(rotate(3).await.is_ok());
+    assert!(matches!(rotate(4).await, Err(ManageError::Conflict)));
+}
+
+fn crowded(answer: &Result<IssuedToken, IssueError>) -> bool {
+    matches!(answer, Err(IssueError::Refused(IssueRefusal::TooManyTokens { .. })))
+}
+
+/// All records, and how many of them are live.
+async fn counts(store: &Lossy) -> (usize, usize) {
+    let all = store.store.list(&TokenFilter::all(), None).await.unwrap().records;
+    (all.len(), all.iter().filter(|record| record.state() != TokenState::Revoked).count())
+}
+
+#[tokio::test]
+async fn a_desk_that_is_asked_for_many_at_once_issues_as_many_as_allowed() {
+    let (store, sink) = (Lossy::default(), Sink::default());
+    let desk = builder(&store, IssuePolicy::default().max_live_tokens(Some(5)), &sink).build().unwrap();
+    let issue = async || desk.issue(&creator("alice"), wish("alice", "laptop")).await;
+    let answers = futures_util::future::join_all((0..12).map(|_| issue())).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 5);
+    assert_eq!(answers.iter().filter(|answer| crowded(answer)).count(), 7);
+    assert_eq!(counts(&store).await, (5, 5), "nothing was made in vain");
+}
+
+#[tokio::test]
+async fn two_desks_that_are_asked_at_once_never_issue_more_than_allowed() {
+    let (store, sink) = (Lossy::default(), Sink::default());
+    let desk = || builder(&store, IssuePolicy::default().max_live_tokens(Some(1)), &sink).build().unwrap();
+    let (here, there, alice) = (desk(), desk(), creator("alice"));
+    let both = futures_util::future::join(
+        here.issue(&alice, wish("alice", "laptop")),
+        there.issue(&alice, wish("alice", "laptop")),
+    );
+    let (one, other) = both.await;
+    assert_eq!(counts(&store).await, (2, 0), "both saw two");
+    assert!(crowded(&one) && crowded(&other));
+    sink.assert_told(&["issue refused too_many_tokens user:alice"; 2]);
+    assert!(here.issue(&alice, wish("alice", "laptop")).await.is_ok());
+    assert!(crowded(&there.issue(&alice, wish("alice", "laptop")).await));
+}
+
+#[tokio::test]
+async fn a_rule_that_panics_allows_nothing() {
+    let (store, sink) = (MemoryStore::new(), Sink::default());
+    let policy = IssuePolicy::default().rule(|wish| match wish.label().as_str() {
+        "laptop" => panic!("a mistake in a rule"),
+        _ => Ok(()),
+    });
+    let desk = builder(&store, policy, &sink).build().unwrap();
+    let answer = desk.issue(&creator("alice"), wish("alice", "laptop")).await;
+    assert!(matches!(answer, Err(IssueError::Policy(_))));
+    assert!(desk.issue(&creator("alice"), wish("alice", "desktop")).await.is_ok());
+    sink.assert_told(&["issue unavailable policy_failed user:alice", "issue allowed - user:alice"]);
+}
+
+#[tokio::test]
+async fn what_needs_the_policy_fails_without_it_and_what_does_not_goes_on() {
+    let (store, sink) = (MemoryStore::new(), Sink::default());
+    let id = desk(&store).issue(&creator("alice"), wish("alice", "laptop")).await.unwrap().summary().id;
+    let desk = builder(&store, Untold, &sink).build().unwrap();
+    assert!(desk.pause(&creator("alice"), &id).await.is_ok());
+    assert!(matches!(desk.resume(&creator("alice"), &id).await, Err(ManageError::Policy(_))));
+    let rotated = desk.rotate(&creator("alice"), &id, std::time::Duration::ZERO).await;
+    assert!(matches!(rotated, Err(ManageError::Policy(_))));
+    sink.assert_told(&[
+        "pause allowed - user:alice",
+        "resume unavailable policy_failed user:alice",
+        "rotate unavailable policy_failed user:alice",
+    ]);
+}
+
+#[tokio::test]
+async fn a_rotation_that_cannot_be_recorded_is_repeated_without_loss() {
+    let (store, sink) = (MemoryStore::new(), Sink::default());
+    let desk = builder(&store, IssuePolicy::default(), &sink).on_audit_failure(OnAuditFailure::Refuse).build().unwrap();
+    let issued = desk.issue(&creator("alice"), wish("alice", "laptop")).await.unwrap();
+    let (id, hour) = (issued.summary().id, std::time::Duration::from_secs(3600));
+    let old = record(&store, id).await.secret().clone();
+    sink.1.store(true, Ordering::SeqCst);
+    assert!(matches!(desk.rotate(&creator("alice"), &id, hour).await, Err(ManageError::Audit)));
+    let lost = record(&store, id).await;
+    assert_eq!(lost.retiring().unwrap().secret(), &old, "the old text works on");
+    sink.1.store(false, Ordering::SeqCst);
+    let rotated = desk.rotate(&creator("alice"), &id, hour).await.unwrap();
+    let record = record(&store, id).await;
+    assert_eq!(record.retiring(), lost.retiring());
+    assert_ne!(record.secret(), lost.secret());
+    assert_eq!(rotated.summary().retiring_until, lost.retiring().map(crate::token::RetiringSecret::until));
+}
+
+/// Issues a token whenever the desk has revoked one, as often as told.
+#[derive(Clone)]
+struct Hydra(Lossy, Arc<AtomicUsize>);
+
+impl TokenStore for Hydra {
+    async fn find(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.find(id).await
+    }
+}
+
+impl TokenRegistry for Hydra {
+    async fn insert(&self, record: TokenRecord) -> Result<(), InsertError> {
+        self.0.insert(record).await
+    }
+
+    async fn update(&self, id: &TokenId, expected: Revision, change: Change) -> Result<TokenRecord, UpdateError> {
+        let updated = self.0.update(id, expected, change).await?;
+        let another = |left: usize| left.checked_sub(1);
+        if self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).is_ok() {
+            // The lowest id of all: behind every cursor.
+            let lowest: TokenId = format!("{:016}", self.1.load(Ordering::SeqCst)).parse().unwrap();
+            let (owner, label) = (updated.owner().clone(), updated.label().clone());
+            let (scope, secret, at) = (updated.scope(), updated.secret().clone(), updated.created_at());
+            self.0.insert(TokenRecord::new(lowest, owner, label, scope, secret, at)).await.unwrap();
+        }
+        Ok(updated)
+    }
+
+    async fn list(&self, filter: &TokenFilter, cursor: Option<&Cursor>) -> Result<TokenPage, StoreError> {
+        match self.1.load(Ordering::SeqCst) {
+            usize::MAX => Err(StoreError::new("no listing today")),
+            _ => self.0.list(filter, cursor).await,
+        }
+    }
+
+    async fn touch(&self, uses: &[(TokenId, LastUsed)]) -> Result<(), StoreError> {
+        self.0.touch(uses).await
+    }
+
+    async fn bar_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.0.bar_owner(owner).await
+    }
+
+    async fn lift_owner(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.0.lift_owner(owner).await
+    }
+}
+
+impl Hydra {
+    /// With so many heads to grow, and seven of bob's and alice's each to begin with.
+    async fn new(heads: usize) -> (Self, TokenIssuer) {
+        let hydra = Self(Lossy::default(), Arc::new(AtomicUsize::new(heads)));
+        let desk = builder(&hydra, IssuePolicy::default(), &Sink::default()).build().unwrap();
+        for _ in 0..7 {
+            for owner in ["alice", "bob"] {
+                desk.issue(&Actor::system("x"), wish(owner, "laptop")).await.unwrap();
+            }
+        }
+        (hydra, desk)
+    }
+
+    async fn live(&self, owner: &str) -> usize {
+        let all = self.0.store.list(&TokenFilter::all(), None).await.unwrap().records;
+        let alive = |record: &&TokenRecord| record.owner().as_str() == owner && record.state() == TokenState::Active;
+        all.iter().filter(alive).count()
+    }
+}
+
+#[tokio::test]
+async fn what_is_issued_while_all_are_revoked_is_revoked_too() {
+    let (hydra, desk) = Hydra::new(9).await;
+    let alices = TokenFilter::all().owner(OwnerId::new("alice").unwrap());
+    let report = desk.revoke_matching(&Actor::system("x"), alices).await.unwrap();
+    assert!(report.is_complete());
+    assert_eq!(report.revoked.len(), 7 + 9);
+    assert_eq!((hydra.live("alice").await, hydra.live("bob").await), (0, 7));
+}
+
+#[tokio::test]
+async fn revoking_all_ends_where_others_never_stop_issuing() {
+    let (_hydra, desk) = Hydra::new(5000).await;
+    let report = desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap();
+    assert!(matches!(report.interrupted, Some(ManageError::Conflict)) && report.failed.is_empty());
+    assert!(!report.is_complete());
+}
+
+#[tokio::test]
+async fn revoking_all_goes_on_after_single_failures() {
+    let (hydra, desk) = Hydra::new(0).await;
+    // As many conflicts as one token's tries.
+    hydra.0.conflicts.store(4, Ordering::SeqCst);
+    let report = desk.revoke_matching(&creator("alice"), TokenFilter::all()).await.unwrap();
+    assert!(report.is_complete(), "the next pass has mended it: {report:?}");
+    assert_eq!((report.revoked.len(), hydra.live("alice").await), (7, 0));
+    hydra.0.fails.store(true, Ordering::SeqCst);
+    let report = desk.revoke_matching(&creator("bob"), TokenFilter::all()).await.unwrap();
+    assert_eq!((report.revoked.len(), report.failed.len()), (0, 7));
+    assert!(report.failed.iter().all(|(_, error)| matches!(error, ManageError::Store(_))) && !report.is_complete());
+    hydra.1.store(usize::MAX, Ordering::SeqCst);
+    let report = desk.revoke_matching(&creator("bob"), TokenFilter::all()).await.unwrap();
+    assert!(matches!(report.interrupted, Some(ManageError::Store(_))));
+}
+
+#[tokio::test]
+async fn errors_are_one_phrase_each_with_their_cause_apart() {
+    use std::error::Error as _;
+    let id: TokenId = "0123456789abcdef".parse().unwrap();
+    let absent = desk(&MemoryStore::new()).revoke(&creator("alice"), &id).await.unwrap_err();
+    assert_eq!((absent.to_string().as_str(), absent.source().is_none()), ("there is no such token", true));
+    let refused = ManageError::Refused(IssueRefusal::TooManyTokens { max: 3 });
+    assert_eq!(refused.source().unwrap().to_string(), "an owner may have 3 live tokens, and has them");
+    let until = Timestamp::from_unix_seconds(0);
+    let text = "the token's new secret is in use, and the old one works until 1970-01-01T00:00:00.000Z";
+    assert_eq!(ManageError::RotationUnderway { until }.to_string(), text);
+}
+
+#[test]
+fn every_act_can_be_spawned() {
+    fn is_send<T: Send>(_: &T) {}
+    let (desk, actor) = (desk(&MemoryStore::new()), creator("alice"));
+    let (id, owner) = (TokenId::generate().unwrap(), OwnerId::new("alice").unwrap());
+    is_send(&desk.issue(&actor, wish("alice", "laptop")));
+    is_send(&desk.revoke(&actor, &id));
+    is_send(&desk.resume(&actor, &id));
+    is_send(&desk.rename(&actor, &id, "desktop"));
+    is_send(&desk.rotate(&actor, &id, std::time::Duration::ZERO));
+    is_send(&desk.revoke_matching(&actor, TokenFilter::all()));
+    is_send(&desk.change_policy(&actor, IssuePolicy::default()));
+    is_send(&desk.bar_owner(&actor, &owner));
+    is_send(&desk.prune(&actor, std::time::Duration::ZERO));
+    is_send(&desk.unused(&actor, std::time::Duration::ZERO, None));
 }

@@ -1,13 +1,11 @@
 //! A wish whose texts are in order, and the record it becomes.
 
-use std::borrow::Cow;
-
 use sha2::{Digest, Sha256};
 
 use super::error::IssueError;
 use super::new_token::NewToken;
+use super::rule::Proposal;
 use crate::actor::Actor;
-use crate::audit::Subject;
 use crate::clock::Timestamp;
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
@@ -17,9 +15,9 @@ use crate::token::{Attributes, CreatedBy, TokenRecord};
 /// A [`NewToken`] that can be judged, and who asks for it.
 pub(super) struct Wish {
     pub(super) owner: OwnerId,
-    pub(super) scope: Scope,
-    pub(super) expires_at: Option<Timestamp>,
-    pub(super) creator: CreatedBy,
+    scope: Scope,
+    expires_at: Option<Timestamp>,
+    creator: CreatedBy,
     label: Label,
     attributes: Attributes,
     on_behalf_right: bool,
@@ -38,12 +36,17 @@ impl Wish {
         })
     }
 
-    pub(super) fn subject(&self, id: Option<TokenId>) -> Subject<'_> {
-        Subject::Handled {
-            id,
-            owner: Some(Cow::Borrowed(&self.owner)),
-            label: Some(Cow::Borrowed(&self.label)),
-            scope: Some(self.scope),
+    pub(super) fn proposal(&self, actor: &Actor, now: Timestamp) -> Proposal<'_> {
+        Proposal {
+            actor: &self.creator,
+            permissions: actor.permissions(),
+            for_oneself: actor.is(&self.owner),
+            owner: &self.owner,
+            label: &self.label,
+            scope: self.scope,
+            expires_at: self.expires_at,
+            attributes: &self.attributes,
+            now,
         }
     }
 

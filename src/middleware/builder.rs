@@ -3,22 +3,24 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 
-use super::gate::{Closures, Gate};
+use super::closures::Closures;
+use super::gate::Gate;
+use super::judging::Judging;
 use super::layer::{DeskDefaults, TokenAuthLayer};
 use super::refusal::Refusal;
 use super::render::{Render, Renderer};
-use crate::access::Access;
 use crate::audit::{AuditSink, OnAuditFailure, Recorder, TracingSink};
 use crate::authenticator::{Authenticator, Setup};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 use crate::hash::{Argon2Hasher, SecretHasher};
 use crate::request::RequestHead;
-use crate::store::ErasedStore;
+use crate::store::{ErasedRegistry, ErasedStore, TokenRegistry};
 use crate::token::Prefix;
 
 /// What becomes of a request without credentials.
@@ -75,11 +77,14 @@ pub struct TokenAuthBuilder {
     on_audit_failure: OnAuditFailure,
     on_missing: OnMissing,
     on_foreign: OnForeign,
-    closures: Closures,
+    pub(super) judging: Judging,
+    pub(super) closures: Closures,
     renderer: Option<Renderer>,
     grpc: bool,
     keep_authorization: bool,
     clock: Arc<dyn Clock>,
+    registry: Option<Arc<dyn ErasedRegistry>>,
+    flush_last_used: Duration,
 }
 
 impl TokenAuthBuilder {
@@ -98,11 +103,14 @@ impl TokenAuthBuilder {
             on_audit_failure: OnAuditFailure::default(),
             on_missing: OnMissing::default(),
             on_foreign: OnForeign::default(),
+            judging: Judging::default(),
             closures: Closures::default(),
             renderer: None,
             grpc: false,
             keep_authorization: false,
             clock: Arc::new(SystemClock::new()),
+            registry: None,
+            flush_last_used: Duration::from_secs(30),
         }
     }
 
@@ -168,15 +176,6 @@ impl TokenAuthBuilder {
         Self { on_foreign, ..self }
     }
 
-    /// Tells what a request does where its method does not; `None` leaves it to the method.
-    ///
-    /// # Security
-    /// Answer [`Access::Read`] only for what can be enumerated: exact paths, not prefixes a client can extend.
-    pub fn access(mut self, classify: impl Fn(&RequestHead<'_>) -> Option<Access> + Send + Sync + 'static) -> Self {
-        self.closures.access = Some(Arc::new(classify));
-        self
-    }
-
     /// Tells the client's address, for the audit trail. Default: none.
     ///
     /// # Security
@@ -227,6 +226,34 @@ impl TokenAuthBuilder {
         Self { clock: Arc::new(clock), ..self }
     }
 
+    /// Where the gate writes what it learns from requests: when tokens were last used, and secrets hashed anew. It does
+    /// so in its [background](TokenAuthLayer::background). Default: to the registry of the gate's first
+    /// [desk](TokenAuthLayer::issuer); without one nothing is collected.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_token_auth::{MemoryStore, TokenAuthLayer};
+    ///
+    /// // A process without a desk, before a store that another one issues to.
+    /// let store = MemoryStore::new();
+    /// let auth = TokenAuthLayer::builder(store.clone()).upkeep(store).build()?;
+    /// # Ok::<(), tower_token_auth::BuildError>(())
+    /// ```
+    pub fn upkeep(self, registry: impl TokenRegistry + 'static) -> Self {
+        Self { registry: Some(Arc::new(registry)), ..self }
+    }
+
+    /// How often the last uses of tokens are written to the store, in one batch; at most a day, zero for not at all.
+    /// Default 30 s.
+    ///
+    /// Until then they are kept in memory, for as many tokens as
+    /// [`CacheConfig::proved`] says: a process that is killed loses what it has not written, one that calls
+    /// [`AuthHandle::shutdown`](crate::AuthHandle::shutdown) does not. Of each token the time is right to a second, and
+    /// with it the client's address and user agent; the last write is kept apart.
+    pub fn flush_last_used(self, every: Duration) -> Self {
+        Self { flush_last_used: every, ..self }
+    }
+
     /// The layer.
     ///
     /// # Errors
@@ -237,16 +264,19 @@ impl TokenAuthBuilder {
         if self.on_audit_failure == OnAuditFailure::Refuse && !recorder.can_fail() {
             return Err(BuildError::AuditCannotFail);
         }
+        self.judging.check()?;
         let mut hashers = vec![Arc::clone(&self.hasher)];
         hashers.extend(self.also_accepted);
         let authenticator = Authenticator::new(Setup {
-            store: self.store,
+            store: self.judging.beside(self.store),
             cache: self.cache,
             lookup: self.lookup,
             verification: self.verification,
             hashers,
             clock: self.clock,
             recorder: recorder.clone(),
+            registry: self.registry,
+            flush_last_used: self.flush_last_used,
             #[cfg(feature = "metrics")]
             realm: self.realm.clone(),
         })?;
@@ -259,8 +289,11 @@ impl TokenAuthBuilder {
             on_missing: self.on_missing,
             on_foreign: self.on_foreign,
             closures: self.closures,
+            report_only: self.judging.report_only,
+            token_headers: self.judging.token_headers,
             keep_authorization: self.keep_authorization,
         };
+        gate.report_only.warn();
         Ok(TokenAuthLayer::of(gate, DeskDefaults { hasher: self.hasher, limits: self.verification }))
     }
 

@@ -14,7 +14,8 @@ use tower::Service;
 use tower::util::Oneshot;
 
 use super::body::ResponseBody;
-use super::gate::{Gate, Presented, Reception, Waiting};
+use super::gate::{Gate, Presented, Waiting};
+use super::stamp::Stamp;
 use crate::access::Access;
 use crate::decision::Verdict;
 
@@ -41,10 +42,10 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        Inner { #[pin] future: S::Future },
+        Inner { #[pin] future: S::Future, stamp: Stamp },
         Refused { response: Option<Response<Bytes>> },
         Waiting { verdict: BoxFuture<'static, Verdict>, pending: Option<Pending<S, B>> },
-        Admitted { #[pin] future: Oneshot<S, Request<B>> },
+        Admitted { #[pin] future: Oneshot<S, Request<B>>, stamp: Stamp },
     }
 }
 
@@ -74,8 +75,8 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) const fn inner(future: S::Future) -> Self {
-        Self { state: State::Inner { future } }
+    pub(super) const fn inner(future: S::Future, stamp: Stamp) -> Self {
+        Self { state: State::Inner { future, stamp } }
     }
 
     pub(super) const fn refused(response: Response<Bytes>) -> Self {
@@ -104,12 +105,9 @@ where
     fn conclude(mut self, verdict: Verdict) -> Option<State<S, B>> {
         let Held { presented, request, service } = self.held.take()?;
         let (mut head, body) = request.into_parts();
-        Some(match self.gate.resume(&mut head, self.required, verdict, presented) {
-            Reception::Refused(response) => State::Refused { response: Some(response) },
-            // A verdict is final: a gate that has one does not wait again.
-            Reception::Onward | Reception::Waiting(_) => {
-                State::Admitted { future: Oneshot::new(service, Request::from_parts(head, body)) }
-            }
+        Some(match self.gate.conclude(&mut head, self.required, verdict, presented) {
+            Ok(stamp) => State::Admitted { future: Oneshot::new(service, Request::from_parts(head, body)), stamp },
+            Err(response) => State::Refused { response: Some(*response) },
         })
     }
 }
@@ -124,8 +122,10 @@ where
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {
-                Projected::Inner { future } => return future.poll(cx).map_ok(wrap),
-                Projected::Admitted { future } => return future.poll(cx).map_ok(wrap),
+                Projected::Inner { future, stamp } => return future.poll(cx).map_ok(|response| wrap(response, stamp)),
+                Projected::Admitted { future, stamp } => {
+                    return future.poll(cx).map_ok(|response| wrap(response, stamp));
+                }
                 Projected::Refused { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(response.map(ResponseBody::refusal))),
                     // Polled after its end, which a caller must not do.
@@ -144,7 +144,8 @@ where
     }
 }
 
-fn wrap<R>(response: Response<R>) -> Response<ResponseBody<R>> {
+fn wrap<R>(mut response: Response<R>, stamp: &Stamp) -> Response<ResponseBody<R>> {
+    stamp.put(response.headers_mut());
     response.map(ResponseBody::inner)
 }
 

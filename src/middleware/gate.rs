@@ -1,10 +1,9 @@
 //! The gate: from a request's head to a decision, recorded once.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -13,27 +12,20 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 
 use super::builder::{OnForeign, OnMissing};
+use super::closures::{Closures, ask};
+use super::permit::{Permit, ReportOnly};
 use super::refusal::{Refusal, Row};
 use super::render::Render;
-use crate::access::{self, Access, Demand};
-use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, RequestFacts, Subject};
+use super::stamp::Stamp;
+use crate::access::{self, Access};
+use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, Subject};
 use crate::authenticator::{Attempt, Authenticator};
 use crate::bearer::{self, Credentials};
-use crate::decision::{AuthenticatedToken, GateId, Reason, UnavailableCause, Verdict};
+use crate::decision::{AuthenticatedToken, GateId, Reason, Verdict};
 use crate::id::TokenId;
 use crate::request::RequestHead;
+use crate::text;
 use crate::token::{ParsedToken, Prefix, ShapeError};
-
-type Ask<T> = Option<Arc<dyn Fn(&RequestHead<'_>) -> Option<T> + Send + Sync>>;
-
-/// The application's closures.
-#[derive(Clone, Default)]
-pub(super) struct Closures {
-    pub(super) access: Ask<Access>,
-    pub(super) client_address: Ask<IpAddr>,
-    pub(super) route: Ask<String>,
-    pub(super) request_id: Ask<String>,
-}
 
 /// All that clones of a layer share.
 pub(super) struct Gate {
@@ -45,17 +37,22 @@ pub(super) struct Gate {
     pub(super) on_missing: OnMissing,
     pub(super) on_foreign: OnForeign,
     pub(super) closures: Closures,
+    pub(super) report_only: ReportOnly,
+    pub(super) token_headers: bool,
     pub(super) keep_authorization: bool,
 }
 
 /// What becomes of a request.
 pub(super) enum Reception {
-    /// It goes on to the inner service.
-    Onward,
+    /// It goes on to the inner service, whose answer is stamped.
+    Onward(Stamp),
     Refused(Response<Bytes>),
     /// The store or the hash has to be asked first.
     Waiting(Waiting),
 }
+
+/// What becomes of a request whose verdict is there: it goes on, or is refused.
+pub(super) type Conclusion<T = Stamp> = Result<T, Box<Response<Bytes>>>;
 
 /// A request that waits for its verdict, apart from its head and body.
 pub(super) struct Waiting {
@@ -85,14 +82,14 @@ impl Gate {
     /// Decides what can be decided at once.
     pub(super) fn receive(&self, request: &mut Parts, required: Option<Access>) -> Reception {
         if let Some(token) = self.admitted_before(request) {
-            return self.judge_again(request, required, &token);
+            return self.judge_again(request, required, &token).into();
         }
         if self.passed_before(request) {
-            return Reception::Onward;
+            return Reception::Onward(Stamp::default());
         }
         match self.sight(request) {
             Sighting::Token(token) => self.present(request, required, token),
-            Sighting::Pass(reason) => self.pass(request, reason),
+            Sighting::Pass(reason) => self.pass(request, reason).into(),
             Sighting::Refuse(row, reason) => {
                 // No event, no closure and no renderer is to see what was presented.
                 request.headers.remove(AUTHORIZATION);
@@ -121,19 +118,8 @@ impl Gate {
         let presented = Presented { id: token.id, header: request.headers.remove(AUTHORIZATION) };
         match self.authenticator.authenticate(token) {
             Attempt::Pending(verdict) => Reception::Waiting(Waiting { verdict, presented }),
-            Attempt::Decided(verdict) => self.conclude(request, required, verdict, presented),
+            Attempt::Decided(verdict) => self.conclude(request, required, verdict, presented).into(),
         }
-    }
-
-    /// Decides a request that waited.
-    pub(super) fn resume(
-        &self,
-        request: &mut Parts,
-        required: Option<Access>,
-        verdict: Verdict,
-        waiting: Presented,
-    ) -> Reception {
-        self.conclude(request, required, verdict, waiting)
     }
 
     /// Records that a request's client has left while it waited.
@@ -144,33 +130,52 @@ impl Gate {
             self.recorder.record(Outcome::Abandoned, || self.event(Outcome::Abandoned, None, claimed, None, request));
     }
 
-    fn conclude(
+    /// Decides a request whose verdict is there.
+    pub(super) fn conclude(
         &self,
         request: &mut Parts,
         required: Option<Access>,
         verdict: Verdict,
         presented: Presented,
-    ) -> Reception {
-        let token = match verdict {
-            Ok(token) => token,
-            Err(reason) => {
-                let claimed = Subject::Claimed(presented.id);
-                return Reception::Refused(self.refuse(request, Row::of(reason), reason, claimed, None));
-            }
-        };
-        let demand = match self.permit(request, required, &token) {
-            Ok(demand) => demand,
-            Err(response) => return Reception::Refused(*response),
-        };
-        let event = |request| {
-            self.event(Outcome::Allowed, None, Subject::Proved(Cow::Borrowed(&token)), Some(demand.access), request)
-        };
-        let recorded = self.recorder.record(Outcome::Allowed, || event(&*request));
-        if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
-            return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
-        }
+    ) -> Conclusion {
+        let claimed = Subject::Claimed(presented.id);
+        let token = verdict.map_err(|reason| Box::new(self.refuse(request, Row::of(reason), reason, claimed, None)))?;
+        let permit = self.permit(request, required, &token)?;
+        let asked = self.put_on_record(request, &token, permit)?;
+        self.note_use(request, &token, permit.access, asked);
+        let stamp = self.stamp(&token);
         self.admit(request, token, presented.header);
-        Reception::Onward
+        Ok(stamp)
+    }
+
+    /// Records that a proved request goes on, or refuses it where that has to be on record and is not. Answers with the
+    /// client's address, where it had to be asked for.
+    fn put_on_record(
+        &self,
+        request: &mut Parts,
+        token: &AuthenticatedToken,
+        permit: Permit,
+    ) -> Conclusion<Option<Option<IpAddr>>> {
+        let (outcome, reason) = (permit.outcome(), permit.reason());
+        let subject = Subject::Proved(Cow::Borrowed(token));
+        self.mark(request, permit);
+        let asked = Cell::new(None);
+        self.require(outcome, request, |request| {
+            let event = self.event(outcome, reason, subject, Some(permit.access), request);
+            asked.set(event.request.as_ref().map(|facts| facts.client_address));
+            event
+        })?;
+        Ok(asked.get())
+    }
+
+    /// Notes when and from where a token was used. `asked` is the client's address, where it has been asked for.
+    fn note_use(&self, request: &Parts, token: &AuthenticatedToken, access: Access, asked: Option<Option<IpAddr>>) {
+        self.authenticator.note_use(token, access, |used| {
+            let address = asked.unwrap_or_else(|| ask(&self.closures.client_address, &RequestHead::of(request)));
+            let agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+            let agent = agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN).into_owned());
+            used.with_client_address(address).with_user_agent(agent)
+        });
     }
 
     fn admit(&self, request: &mut Parts, token: AuthenticatedToken, header: Option<HeaderValue>) {
@@ -180,31 +185,6 @@ impl Gate {
             request.headers.insert(AUTHORIZATION, header);
         }
         request.extensions.insert(token);
-    }
-
-    /// The demand of a request that `token` may make, or its refusal.
-    fn permit(
-        &self,
-        request: &Parts,
-        required: Option<Access>,
-        token: &AuthenticatedToken,
-    ) -> Result<Demand, Box<Response<Bytes>>> {
-        let subject = Subject::Proved(Cow::Borrowed(token));
-        let classified = match &self.closures.access {
-            Some(classify) if required.is_none() => {
-                catch_unwind(AssertUnwindSafe(|| classify(&RequestHead::of(request)))).map_err(|_| {
-                    let reason = Reason::Unavailable(UnavailableCause::ClosurePanicked);
-                    Box::new(self.refuse(request, Row::Unavailable, reason, subject.clone(), None))
-                })?
-            }
-            _ => None,
-        };
-        let demand = Demand::judge(&request.method, &request.headers, required, classified);
-        if token.permits(demand.access) {
-            return Ok(demand);
-        }
-        let row = Row::Forbidden(demand.cause);
-        Err(Box::new(self.refuse(request, row, Reason::Forbidden, subject, Some(demand.access))))
     }
 
     fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
@@ -217,32 +197,52 @@ impl Gate {
     }
 
     /// The same gate met again: it can only tighten, and writes an event only where it does.
-    fn judge_again(&self, request: &mut Parts, required: Option<Access>, token: &AuthenticatedToken) -> Reception {
+    fn judge_again(&self, request: &mut Parts, required: Option<Access>, token: &AuthenticatedToken) -> Conclusion {
         // Kept for the inner service, it is still nothing a closure may see.
         let header = request.headers.remove(AUTHORIZATION);
         let permitted = self.permit(request, required, token);
+        if let Ok(permit) = &permitted {
+            // What the outer layer took for a read may be a write here.
+            self.note_use(request, token, permit.access, None);
+        }
+        let recorded = permitted.and_then(|permit| match self.is_news(request, permit) {
+            true => self.put_on_record(request, token, permit).map(|_asked| ()),
+            false => Ok(()),
+        });
         if let Some(header) = header {
             request.headers.insert(AUTHORIZATION, header);
         }
-        permitted.map_or_else(|response| Reception::Refused(*response), |_| Reception::Onward)
+        recorded.map(|()| self.stamp(token))
     }
 
-    fn pass(&self, request: &mut Parts, reason: Reason) -> Reception {
+    fn pass(&self, request: &mut Parts, reason: Reason) -> Conclusion {
         let header = request.headers.remove(AUTHORIZATION);
-        let event = |request| self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, request);
-        let recorded = self.recorder.record(Outcome::Passed, || event(&*request));
-        if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
-            return Reception::Refused(self.render.render(&Refusal::new(Row::Unavailable), request));
-        }
+        self.require(Outcome::Passed, request, |request| {
+            self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, request)
+        })?;
         if let Some(mut header) = header {
             header.set_sensitive(true);
             request.headers.insert(AUTHORIZATION, header);
         }
         request.extensions.insert(Passed(self.authenticator.gate()));
-        Reception::Onward
+        Ok(Stamp::default())
     }
 
-    fn refuse(
+    /// Records the event of a request that goes on, or refuses it where that has to be on record and is not.
+    fn require<'a>(
+        &self,
+        outcome: Outcome,
+        request: &'a Parts,
+        event: impl FnOnce(&'a Parts) -> AuditEvent<'a>,
+    ) -> Conclusion<()> {
+        let recorded = self.recorder.record(outcome, || event(request));
+        if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
+            return Err(Box::new(self.render.render(&Refusal::new(Row::Unavailable), request)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse(
         &self,
         request: &Parts,
         row: Row,
@@ -282,24 +282,10 @@ impl Gate {
     }
 }
 
-impl Closures {
-    fn facts<'a>(&self, request: &'a Parts) -> RequestFacts<'a> {
-        let head = RequestHead::of(request);
-        let user_agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-        let facts = RequestFacts::new(request.method.as_str(), request.uri.path(), user_agent)
-            .with_route(ask(&self.route, &head))
-            .with_request_id(ask(&self.request_id, &head));
-        RequestFacts { client_address: ask(&self.client_address, &head), ..facts }
+impl From<Conclusion> for Reception {
+    fn from(conclusion: Conclusion) -> Self {
+        conclusion.map_or_else(|response| Self::Refused(*response), Self::Onward)
     }
-}
-
-/// Asks a closure; one that panics has nothing to say, and is told of.
-fn ask<T>(closure: &Ask<T>, head: &RequestHead<'_>) -> Option<T> {
-    let answer = catch_unwind(AssertUnwindSafe(|| closure.as_ref()?(head)));
-    answer.unwrap_or_else(|_| {
-        tracing::error!("a closure that describes requests for the audit trail panicked");
-        None
-    })
 }
 
 impl Waiting {

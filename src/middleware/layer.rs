@@ -13,7 +13,7 @@ use crate::authenticator::AuthHandle;
 use crate::config::VerifyLimits;
 use crate::hash::SecretHasher;
 use crate::issue::{DeskParts, PolicyProvider, TokenIssuer};
-use crate::store::{TokenRegistry, TokenStore};
+use crate::store::{ErasedRegistry, TokenRegistry, TokenStore};
 
 /// Guards a tower HTTP service with API tokens.
 ///
@@ -84,11 +84,14 @@ impl TokenAuthLayer {
     }
 
     /// A desk that issues and revokes tokens for this gate: same prefix, hasher, clock and audit sink, and this gate
-    /// obeys its changes at once.
+    /// obeys its changes at once. Where no other is set, the registry is also the one for the gate's
+    /// [upkeep](TokenAuthBuilder::upkeep).
     pub fn issuer(&self, registry: impl TokenRegistry + 'static, policy: impl PolicyProvider + 'static) -> TokenIssuer {
         let authenticator = &self.gate.authenticator;
+        let registry: Arc<dyn ErasedRegistry> = Arc::new(registry);
+        authenticator.upkeep(Arc::clone(&registry));
         TokenIssuer::assemble(DeskParts {
-            registry: Arc::new(registry),
+            registry,
             policy: Arc::new(policy),
             prefix: self.gate.prefixes.first().cloned().unwrap_or_default(),
             hasher: Arc::clone(&self.desk.hasher),
@@ -101,16 +104,25 @@ impl TokenAuthLayer {
         })
     }
 
-    /// What is better done before a request waits for it: looks tokens in use up again ahead of their TTL, as
-    /// [`CacheConfig::refresh_ahead`](crate::CacheConfig::refresh_ahead) says. Spawn the future once, beside the server.
+    /// What is better done while no request waits for it. Spawn the future once, beside the server. It
+    /// * looks tokens in use up again ahead of their TTL, as
+    ///   [`CacheConfig::refresh_ahead`](crate::CacheConfig::refresh_ahead) says;
+    /// * writes when tokens were last used, every 30 s in one batch
+    ///   ([`flush_last_used`](TokenAuthBuilder::flush_last_used));
+    /// * hashes secrets anew that were proved by a hash of other parameters than today's, of another pepper, or without
+    ///   a precheck;
+    /// * tells a rotation that its new secret is in use, so that a repeated one leaves that secret alone;
+    /// * publishes the gate's numbers every 10 s, with the feature `metrics`.
     ///
-    /// With the feature `metrics` it also publishes the gate's numbers every 10 s.
+    /// What it writes goes to the registry of the gate's [upkeep](TokenAuthBuilder::upkeep).
     ///
-    /// Nothing depends on it: without it the first request after a TTL makes the look-up and waits for it. It ends when
-    /// the last clone of the layer, and of what it guards, is gone, or at [`AuthHandle::shutdown`].
+    /// No request depends on it: without it the first one after a TTL makes the look-up and waits for it, and nothing is
+    /// written. It ends when the last clone of the layer, and of what it guards, is gone, or at
+    /// [`AuthHandle::shutdown`], after a last batch.
     ///
     /// # Cancellation
-    /// Dropped, it gives up the look-ups it has begun; requests make them when they are due.
+    /// Dropped, it gives up the look-ups it has begun, which requests make when they are due, and the re-hashes. Last
+    /// uses that the store may not have taken are kept for the next background or for `shutdown`.
     ///
     /// # Example
     /// ```

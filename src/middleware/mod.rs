@@ -6,7 +6,9 @@
 //! 3. Credentials that break the grammar: 400.
 //! 4. A bearer token that is none of ours: 401 without asking the store, or passed on where the builder says so.
 //! 5. What the authenticator says: 401, 503, or the token.
-//! 6. The access the request needs must be within the token's scope: 403 otherwise.
+//! 6. The access the request needs must be within the token's scope, and within what today's policy leaves of it where
+//!    the builder [applies the policy at use](TokenAuthBuilder::policy_at_use): 403 otherwise, or the event only, where
+//!    the builder says so.
 //! 7. The event is recorded; an admitted request whose event cannot be, where that is required: 503.
 //!
 //! # Cost
@@ -16,12 +18,17 @@
 
 mod body;
 mod builder;
+mod closures;
 mod future;
 mod gate;
+mod judging;
 mod layer;
+mod narrowing;
+mod permit;
 mod refusal;
 mod render;
 mod service;
+mod stamp;
 
 pub use body::ResponseBody;
 pub use builder::{OnForeign, OnMissing, TokenAuthBuilder};
@@ -31,3 +38,4 @@ pub(crate) use gate::Passed;
 pub use layer::TokenAuthLayer;
 pub use refusal::{Refusal, RefusalKind};
 pub use service::TokenAuth;
+pub use stamp::{TOKEN_EXPIRES_AT, TOKEN_SCOPE};

@@ -18,6 +18,8 @@ pub(super) enum Row {
     Malformed,
     InvalidToken,
     Forbidden(DemandCause),
+    /// The scope would permit it, today's policy does not.
+    Policy(DemandCause),
     Unavailable,
 }
 
@@ -33,7 +35,7 @@ pub enum RefusalKind {
     Malformed,
     /// 401: the token does not work.
     InvalidToken,
-    /// 403: the token works, and its scope does not permit the request.
+    /// 403: the token works, and its scope, or what today's policy leaves of it, does not permit the request.
     InsufficientScope,
     /// 503: no decision could be made.
     Unavailable,
@@ -52,7 +54,7 @@ impl Refusal {
             Row::OtherScheme => RefusalKind::OtherScheme,
             Row::Malformed => RefusalKind::Malformed,
             Row::InvalidToken => RefusalKind::InvalidToken,
-            Row::Forbidden(_) => RefusalKind::InsufficientScope,
+            Row::Forbidden(_) | Row::Policy(_) => RefusalKind::InsufficientScope,
             Row::Unavailable => RefusalKind::Unavailable,
         }
     }
@@ -63,7 +65,7 @@ impl Refusal {
         match self.0 {
             Row::Missing | Row::OtherScheme | Row::InvalidToken => StatusCode::UNAUTHORIZED,
             Row::Malformed => StatusCode::BAD_REQUEST,
-            Row::Forbidden(_) => StatusCode::FORBIDDEN,
+            Row::Forbidden(_) | Row::Policy(_) => StatusCode::FORBIDDEN,
             Row::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -95,6 +97,15 @@ impl Refusal {
             Row::Forbidden(DemandCause::Override) => {
                 "The token is read-only; the method named in an override header needs read-write."
             }
+            Row::Policy(DemandCause::Request) => {
+                "An administrator's policy limits this token to reading; this request needs read-write."
+            }
+            Row::Policy(DemandCause::Upgrade) => {
+                "An administrator's policy limits this token to reading; changing the protocol (Upgrade, CONNECT) needs read-write."
+            }
+            Row::Policy(DemandCause::Override) => {
+                "An administrator's policy limits this token to reading; the method named in an override header needs read-write."
+            }
             Row::Unavailable => "The token could not be checked. Try again shortly.",
         }
     }
@@ -105,7 +116,7 @@ impl Refusal {
             Row::Missing | Row::OtherScheme | Row::Unavailable => None,
             Row::Malformed => Some("invalid_request"),
             Row::InvalidToken => Some("invalid_token"),
-            Row::Forbidden(_) => Some("insufficient_scope"),
+            Row::Forbidden(_) | Row::Policy(_) => Some("insufficient_scope"),
         }
     }
 
@@ -137,6 +148,7 @@ impl Row {
             Reason::Missing => Self::Missing,
             Reason::Malformed => Self::Malformed,
             Reason::Forbidden => Self::Forbidden(DemandCause::Request),
+            Reason::Policy => Self::Policy(DemandCause::Request),
             Reason::Unavailable(_) => Self::Unavailable,
             _ => Self::InvalidToken,
         }

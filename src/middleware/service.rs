@@ -43,7 +43,7 @@ where
         let mut ready = std::mem::replace(&mut self.inner, clone);
         let (mut head, body) = request.into_parts();
         match self.gate.receive(&mut head, self.required) {
-            Reception::Onward => ResponseFuture::inner(ready.call(Request::from_parts(head, body))),
+            Reception::Onward(stamp) => ResponseFuture::inner(ready.call(Request::from_parts(head, body)), stamp),
             // Dropping `ready` gives back what it holds: who has no token holds no place.
             Reception::Refused(response) => ResponseFuture::refused(response),
             Reception::Waiting(waiting) => {

@@ -1,23 +1,62 @@
 //! The ports without their types: boxed futures, only where I/O is about to happen anyway.
 
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use super::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
 use crate::clock::Timestamp;
-use crate::decision::StoreError;
+use crate::decision::{StoreError, UnavailableCause};
 use crate::id::{OwnerId, TokenId};
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// [`TokenStore`], object-safe. The future owns the store, so that nobody who waits for it has to.
+///
+/// What is asked beside the store is a decorator of it: it shares the look-up's flight, its bounds and its answer.
 pub(crate) trait ErasedStore: Send + Sync {
-    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, Result<Option<TokenRecord>, StoreError>>;
+    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, FindResult>;
+}
+
+pub(crate) type FindResult = Result<Option<TokenRecord>, FindError>;
+
+/// Who could not answer within a look-up.
+#[derive(Debug)]
+pub(crate) enum FindError {
+    Store(StoreError),
+    Owners(StoreError),
+    Policy(StoreError),
+}
+
+impl FindError {
+    pub(crate) const fn cause(&self) -> UnavailableCause {
+        match self {
+            Self::Store(_) => UnavailableCause::StoreFailed,
+            Self::Owners(_) => UnavailableCause::OwnersFailed,
+            Self::Policy(_) => UnavailableCause::PolicyFailed,
+        }
+    }
+
+    pub(crate) const fn error(&self) -> &StoreError {
+        match self {
+            Self::Store(error) | Self::Owners(error) | Self::Policy(error) => error,
+        }
+    }
+}
+
+impl fmt::Display for FindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Store(_) => "the token store failed",
+            Self::Owners(_) => "the owner directory failed",
+            Self::Policy(_) => "the issue policy could not be told",
+        })
+    }
 }
 
 impl<T: TokenStore + 'static> ErasedStore for T {
-    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, Result<Option<TokenRecord>, StoreError>> {
-        Box::pin(async move { T::find(&self, &id).await })
+    fn find(self: Arc<Self>, id: TokenId) -> BoxFuture<'static, FindResult> {
+        Box::pin(async move { T::find(&self, &id).await.map_err(FindError::Store) })
     }
 }
 

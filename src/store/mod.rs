@@ -10,6 +10,7 @@ mod erased;
 mod feed;
 mod list;
 mod memory;
+mod owners;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 
@@ -21,10 +22,12 @@ use std::sync::Arc;
 pub use any::AnyStore;
 pub use change::{Change, ChangeError};
 pub use durability::Durability;
-pub(crate) use erased::{ErasedRegistry, ErasedStore};
+pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
 pub use feed::{ChangeFeed, Notice};
 pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
+pub use owners::OwnerDirectory;
+pub(crate) use owners::{ErasedOwners, Vetted};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use sql::SqlNameError;
 #[cfg(feature = "postgres")]

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::decision::Reason;
 use crate::id::TokenId;
 use crate::scope::Scope;
+use crate::token::SecretSlot;
 
 /// Keeps a copy of every event, in order, and can be told to fail. A clone is another handle to the same events.
 ///
@@ -99,6 +100,12 @@ pub struct RecordedEvent {
     pub label: Option<String>,
     /// The scope of a proved token, or of one handled at the desk.
     pub scope: Option<Scope>,
+    /// Which of the proved token's secrets was presented.
+    pub secret_slot: Option<SecretSlot>,
+    /// What a change at the desk replaced.
+    pub before: Option<String>,
+    /// By what the change replaced it.
+    pub after: Option<String>,
     /// The access the request needed, where that was judged.
     pub access: Option<Access>,
     /// The request's method.
@@ -131,6 +138,9 @@ impl From<&AuditEvent<'_>> for RecordedEvent {
             owner: event.owner().map(ToString::to_string),
             label: event.label().map(ToString::to_string),
             scope: event.scope(),
+            secret_slot: event.secret_slot(),
+            before: event.before().map(str::to_owned),
+            after: event.after().map(str::to_owned),
             access: event.access(),
             method: event.method().map(str::to_owned),
             path: event.path().map(str::to_owned),

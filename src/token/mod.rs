@@ -4,11 +4,13 @@
 
 mod attributes;
 mod created_by;
+mod noted;
 mod plaintext;
 mod record;
 
 pub use attributes::{AttributeError, Attributes};
 pub use created_by::{CreatedBy, CreatedByError};
+pub(crate) use noted::Noted;
 pub(crate) use plaintext::{ParsedToken, ShapeError};
 pub use plaintext::{PlaintextToken, Prefix, PrefixError};
 pub(crate) use record::DeadReason;

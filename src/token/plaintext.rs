@@ -285,4 +285,23 @@ mod tests {
             assert_eq!(illegal.parse::<Prefix>(), Err(PrefixError(())), "{illegal:?}");
         }
     }
+
+    #[test]
+    fn a_wrong_prefix_is_told_the_rule() {
+        let rule = "a prefix is 2 to 16 characters of a-z, 0-9 and _, beginning with a letter and not ending with _";
+        assert_eq!("Acme!".parse::<Prefix>().unwrap_err().to_string(), rule);
+    }
+
+    #[test]
+    fn the_expression_for_scanners_spells_the_shape_out() {
+        assert_eq!(prefix("acme").scanner_regex(), r"\bacme_[0-9A-Za-z]{16}_[0-9A-Za-z]{38}\b");
+    }
+
+    #[test]
+    fn the_buffer_of_a_token_never_grew() {
+        for text in ["tta", "github_pat", "a1"] {
+            let token = PlaintextToken::generate(&prefix(text)).unwrap();
+            assert_eq!(token.text.capacity(), String::with_capacity(token.text.len()).capacity(), "{text}");
+        }
+    }
 }

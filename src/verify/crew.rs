@@ -328,4 +328,65 @@ mod tests {
         crew.run(key, &limits, |scratch| scratch.put(vec![7_u8])).unwrap().await.unwrap();
         assert_eq!(crew.run(key, &limits, Scratch::take::<Vec<u8>>).unwrap().await.unwrap(), [7]);
     }
+
+    /// Waits until so many workers have nothing to do.
+    async fn idle(crew: &Crew, workers: usize) {
+        while crew.floor.lock().idle != workers {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_worker_takes_the_next_job_and_nobody_is_hired() {
+        let (crew, limits) = (Crew::new(2), VerifyLimits::default());
+        for _ in 0..3 {
+            crew.run(key(), &limits, |_| ()).unwrap().await.unwrap();
+            idle(&crew, 1).await;
+        }
+        assert_eq!(crew.floor.lock().workers, 1);
+    }
+
+    #[tokio::test]
+    async fn who_was_idle_and_is_busy_again_does_not_count_as_idle() {
+        let (crew, limits) = (Crew::new(2), VerifyLimits::default());
+        crew.run(key(), &limits, |_| ()).unwrap().await.unwrap();
+        idle(&crew, 1).await;
+        let _first = blocked(&crew, key());
+        drop(crew.run(key(), &limits, |_| ()).unwrap());
+        assert_eq!(crew.floor.lock().workers, 2, "hired for the second");
+    }
+
+    #[test]
+    fn a_crew_never_outgrows_its_size() {
+        let (crew, limits) = (Crew::new(2), VerifyLimits::default());
+        let _busy = [blocked(&crew, key()), blocked(&crew, key())];
+        for _ in 0..3 {
+            drop(crew.run(key(), &limits, |_| ()).unwrap());
+        }
+        assert_eq!(crew.load(), (3, 2), "(waiting, running)");
+        assert_eq!(crew.floor.lock().workers, 2);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_runs_is_in_the_ring_when_it_has_run() {
+        let (crew, limits) = (Crew::new(1), VerifyLimits::default());
+        let key = key();
+        let release = blocked(&crew, key);
+        let jobs = [1, 2].map(|job| crew.run(key, &limits, move |_| job).unwrap());
+        assert!(crew.floor.lock().ring.is_empty(), "it is running");
+        drop(release);
+        for (job, expected) in jobs.into_iter().zip([1, 2]) {
+            assert_eq!(job.await, Ok(expected));
+        }
+        idle(&crew, 1).await;
+        assert_eq!(crew.load(), (0, 0));
+    }
+
+    #[test]
+    fn the_crew_of_the_process_leaves_half_the_cores() {
+        let (size, cores) = (default_size(), thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        assert!((1..=4).contains(&size), "{size}");
+        assert!(size == 1 || size * 2 <= cores, "{size} of {cores} are more than half");
+        assert!(size == 4 || (size + 1) * 2 > cores, "{size} of {cores} are less than half");
+    }
 }

@@ -21,6 +21,7 @@
 //! one that is refused is dropped, and takes its flight from the map.
 
 mod crew;
+mod renew;
 mod stats;
 
 use std::fmt;
@@ -34,6 +35,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Shared, select};
 
 pub(crate) use crew::{Crew, CrewBusy, JobKey};
+pub(crate) use renew::OnOutdated;
+use renew::Renewer;
 pub use stats::HashStats;
 use stats::{Counts, count};
 
@@ -71,6 +74,7 @@ pub(crate) struct Verifier {
     crew: Arc<Crew>,
     hashers: Vec<Arc<dyn SecretHasher>>,
     limits: VerifyLimits,
+    renewer: Renewer,
     flights: Arc<Flights>,
     counts: Arc<Counts>,
 }
@@ -98,9 +102,11 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         hashers: Vec<Arc<dyn SecretHasher>>,
         limits: VerifyLimits,
+        on_outdated: OnOutdated,
     ) -> Self {
-        let crew = Crew::for_limits(&limits);
-        Self { gate, cache, clock, crew, hashers, limits, flights: Arc::default(), counts: Arc::default() }
+        let (crew, renewer) = (Crew::for_limits(&limits), Renewer::new(&hashers, on_outdated));
+        let (flights, counts) = (Arc::default(), Arc::default());
+        Self { gate, cache, clock, crew, hashers, limits, renewer, flights, counts }
     }
 
     pub(crate) fn stats(&self) -> HashStats {
@@ -136,10 +142,11 @@ impl Verifier {
         Ok(Pick { hasher: Arc::clone(hasher), hash })
     }
 
-    fn verify_here(&self, claim: &Claim, found: &Found, picks: &[Pick]) -> Answer {
+    fn verify_here(&self, claim: &Arc<Claim>, found: &Found, picks: &[Pick]) -> Answer {
         let answer = verify(claim, picks, &mut Scratch::new());
         self.counts.answered(&answer);
         write_down(&self.cache, claim, found, &answer, &*self.clock);
+        self.renewer.look_at(claim, &answer);
         answer
     }
 
@@ -178,12 +185,13 @@ impl Verifier {
 
     fn start(&self, claim: Arc<Claim>, found: Found, picks: Vec<Pick>, landing: Landing) {
         let key = JobKey { gate: self.gate, id: claim.id };
-        let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
+        let (cache, clock, renewer) = (Arc::clone(&self.cache), Arc::clone(&self.clock), self.renewer.clone());
         let job = move |scratch: &mut Scratch| {
             let landing = landing.begun();
             let answer = verify(&claim, &picks, scratch);
             write_down(&cache, &claim, &found, &answer, &*clock);
-            landing.end(answer);
+            landing.end(answer.clone());
+            renewer.look_at(&claim, &answer);
         };
         // A refused job is dropped, and its landing tells those who wait.
         let _: Result<oneshot::Receiver<()>, CrewBusy> = self.crew.run(key, &self.limits, job);

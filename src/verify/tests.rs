@@ -68,7 +68,8 @@ fn bench(limits: VerifyLimits) -> Bench {
     let hasher = Arc::new(Scripted::default());
     let token = ParsedToken { id: TokenId::generate().unwrap(), secret: TokenSecret::generate().unwrap() };
     let claim = Arc::new(cache.claim(token));
-    let verifier = Verifier::new(gate, cache, clock, vec![Arc::clone(&hasher) as _], limits.own_workers(2));
+    let hashers = vec![Arc::clone(&hasher) as _];
+    let verifier = Verifier::new(gate, cache, clock, hashers, limits.own_workers(2), Arc::new(|_, _| ()));
     Bench { hasher, verifier, claim }
 }
 
@@ -169,4 +170,34 @@ async fn a_job_outlives_all_who_waited_for_it() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.answer("right"), Ok(Some(hash("right"))));
+}
+
+#[tokio::test]
+async fn what_is_hashed_is_counted_by_what_became_of_it() {
+    let bench = bench(VerifyLimits::default());
+    let (one, two) = (bench.wait("right"), bench.wait("right"));
+    while bench.verifier.stats().running == 0 {
+        tokio::task::yield_now().await;
+    }
+    bench.hasher.open();
+    assert_eq!(one.outcome().await, two.outcome().await);
+    assert!(bench.wait("failing").outcome().await.is_err());
+    assert_eq!(bench.wait("wrong").outcome().await, Ok(Verified::Refuted));
+    assert!(bench.answer("foreign").is_err());
+    while bench.verifier.stats().running != 0 {
+        tokio::task::yield_now().await;
+    }
+    let counted = HashStats { proved: 1, refuted: 1, failed: 2, joined: 1, ..HashStats::default() };
+    assert_eq!(bench.verifier.stats(), counted);
+}
+
+#[tokio::test]
+async fn who_is_refused_and_who_gives_up_are_counted() {
+    let full = bench(VerifyLimits::default().ids(0));
+    assert!(full.wait("right").outcome().await.is_err());
+    assert_eq!(full.verifier.stats(), HashStats { refused: 1, ..HashStats::default() });
+    let slow = bench(VerifyLimits::default().wait(Duration::from_millis(5)));
+    assert!(slow.wait("right").outcome().await.is_err());
+    assert_eq!(slow.verifier.stats().timed_out, 1);
+    slow.hasher.open();
 }

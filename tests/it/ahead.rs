@@ -27,13 +27,13 @@ fn at_once(bench: &Bench, token: &PlaintextToken) -> Option<u16> {
 }
 
 /// Lets tasks run until they all wait.
-async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..20 {
         yield_now().await;
     }
 }
 
-async fn with_background(bench: &Bench) -> JoinHandle<()> {
+pub(crate) async fn with_background(bench: &Bench) -> JoinHandle<()> {
     let background = tokio::spawn(bench.auth.background());
     settle().await;
     background
@@ -436,6 +436,22 @@ async fn after_a_gap_everything_is_asked_for_again() {
     assert_eq!(following.connections.load(Ordering::SeqCst), 2);
     assert_eq!(following.handle.stats().feed, FeedState::Connected);
     assert_eq!(bench.status(&token).await, 401);
+}
+
+#[tokio::test]
+async fn a_feed_that_breaks_at_once_is_connected_ever_more_seldom() {
+    let following = following().await;
+    let bench = &following.bench;
+    for _ in 0..1_000 {
+        following.tell.send(Err(StoreError::new("connection lost"))).unwrap();
+    }
+    for _ in 0..600 {
+        bench.clock.advance(Duration::from_millis(100));
+        settle().await;
+    }
+    let connections = following.connections.load(Ordering::SeqCst);
+    // 0.1, 0.2, … 6.4 s, then each 10 s, by a jitter of up to a half of it.
+    assert!((8..30).contains(&connections), "{connections} in a minute");
 }
 
 #[tokio::test]

@@ -1,14 +1,21 @@
 //! What a request costs in memory before there is an answer.
 
 use std::convert::Infallible;
+use std::future::ready;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service, service_fn};
-use tower_token_auth::test_util::ScriptedStore;
-use tower_token_auth::{NoAudit, PlaintextToken, Prefix, TokenAuthLayer};
+use tower_token_auth::test_util::{ManualClock, ScriptedStore, mint};
+use tower_token_auth::{
+    IssuePolicy, MemoryStore, NoAudit, PlaintextToken, Prefix, Scope, Sha256Hasher, TokenAuthBuilder, TokenAuthLayer,
+};
+
+use crate::cache_rules::bench::{Bench, bearer};
+use crate::scripted::Scripted;
 
 /// The allocations of one refused call, apart from those of the response: its renderer hands out one that has had its
 /// memory before.
@@ -44,6 +51,65 @@ fn a_refusal_before_the_store_allocates_nothing_but_its_response() {
     for line in lines.map(Some).into_iter().chain([None]) {
         assert_eq!(allocations(line), 0, "{line:?}");
     }
+}
+
+/// The allocations of calls with a proved token, and of answering them.
+fn hot_allocations(configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder) -> (u64, u64) {
+    let bench = Bench::with(|builder| configure(builder.audit(NoAudit::new())));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let token = runtime.block_on(bench.hot(Scope::ReadWrite));
+    let mut service =
+        bench.auth.layer(service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty())))));
+    let (mut called, mut answered) = (0, 0);
+    for _ in 0..100 {
+        let request = bearer(&token);
+        let mut answer = None;
+        called += allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        let mut response = None;
+        answered += allocation_counter::measure(|| response = answer.take().unwrap().now_or_never()).count_total;
+        assert_eq!(response.unwrap().unwrap().status(), 200);
+    }
+    (called, answered)
+}
+
+#[test]
+fn what_is_asked_beside_the_store_costs_a_hot_token_nothing() {
+    let plain = hot_allocations(|builder| builder);
+    let asked = hot_allocations(|builder| {
+        let policy = IssuePolicy::default().force_read_only(true);
+        let reported = builder.policy_at_use(policy).insecure_report_only_scope().insecure_report_only_policy();
+        reported.owners(Scripted::new(true))
+    });
+    assert_eq!(asked, plain);
+    let stamped = hot_allocations(TokenAuthBuilder::token_headers);
+    assert_eq!(plain.1, 0, "an answer that is not stamped");
+    assert_eq!(stamped.0, plain.0);
+    assert!(stamped.1 > 0, "the twin");
+}
+
+/// The allocations of 100 admitted calls with a token that is hot, in a second in which its use was noted.
+async fn admissions(kept: bool) -> u64 {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let token = mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    let builder = TokenAuthLayer::builder(store.clone()).hasher(Sha256Hasher::new()).audit(NoAudit::new()).clock(clock);
+    let auth = if kept { builder.upkeep(store).build() } else { builder.build() }.unwrap();
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let mut service = auth.layer(inner);
+    assert_eq!(service.call(bearer(&token)).await.unwrap().status(), 200);
+    assert_eq!(auth.handle().stats().upkeep.noted, u64::from(kept));
+    let mut count = 0;
+    for _ in 0..100 {
+        let request = bearer(&token);
+        let mut answer = None;
+        count += allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        assert_eq!(answer.unwrap().await.unwrap().status(), 200);
+    }
+    count
+}
+
+#[tokio::test]
+async fn noting_uses_allocates_nothing_where_none_is_due() {
+    assert_eq!(admissions(true).await, admissions(false).await);
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn a_time_beyond_a_day() {
         (builder().cache(CacheConfig::default().negative_ttl(long)), "CacheConfig::negative_ttl"),
         (builder().lookup(LookupLimits::default().timeout(long)), "LookupLimits::timeout"),
         (builder().verification(VerifyLimits::default().wait(long)), "VerifyLimits::wait"),
+        (builder().flush_last_used(long), "TokenAuthBuilder::flush_last_used"),
     ] {
         assert_fails(builder, &format!("{option} is longer than a day; set it to at most 24 hours"));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The tiers, and in each the modules in an order in which a later one may use an earlier one.
-const TIERS: [(&str, &[&str]); 7] = [
+const TIERS: [(&str, &[&str]); 8] = [
     ("words", &["sync", "base62", "text", "count", "clock", "id", "access", "scope", "request", "secret"]),
     ("values", &["token", "bearer", "decision", "actor", "config"]),
     ("ports", &["hash", "audit", "store"]),
@@ -15,6 +15,7 @@ const TIERS: [(&str, &[&str]); 7] = [
     ("use cases", &["authenticator", "issue"]),
     ("shell", &["middleware", "axum"]),
     ("test_util", &["test_util"]),
+    ("guides", &["docs"]),
 ];
 
 #[test]

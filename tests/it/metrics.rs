@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder};
-use tower_token_auth::Scope;
+use tower_token_auth::{MemoryStore, Scope};
 
 use crate::cache_rules::bench::{Bench, forge, status};
 
@@ -57,7 +57,7 @@ fn gauge(value: f64) -> u64 {
 
 #[tokio::test]
 async fn the_numbers_of_a_gate_are_published_under_stable_names() {
-    let bench = Bench::with(|builder| builder.realm("issues"));
+    let bench = Bench::with(|builder| builder.realm("issues").upkeep(MemoryStore::new()));
     let token = bench.hot(Scope::ReadOnly).await;
     assert_eq!(bench.status(&token).await, 200);
     assert_eq!(status(&bench.auth, &forge(&token.id(), &bench.stranger())).await, 401);
@@ -92,8 +92,17 @@ async fn the_numbers_of_a_gate_are_published_under_stable_names() {
         ("audit_events_total", " result=unheard", 0),
         ("audit_events_total", " result=written", 4),
         ("audit_events_total", " result=coalesced", 0),
+        ("audit_events_total", " result=sampled", 0),
         ("audit_events_total", " result=lost", 0),
         ("audit_queued", "", gauge(0.0)),
+        ("uses_total", " result=noted", 1),
+        ("uses_total", " result=flushed", 0),
+        ("uses_total", " result=dropped", 0),
+        ("uses_waiting", "", gauge(1.0)),
+        ("flushes_failed_total", "", 0),
+        ("rehashes_total", " result=done", 0),
+        ("rehashes_total", " result=not_done", 0),
+        ("successors_total", "", 0),
     ];
     for (name, labels, value) in expected {
         let name = format!("tower_token_auth_{name} realm=issues{labels}");

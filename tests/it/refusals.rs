@@ -12,7 +12,9 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, R
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_token_auth::{PlaintextToken, Refusal, Scope, TokenAuthBuilder, TokenAuthLayer, TokenRegistry, TokenState};
+use tower_token_auth::{
+    IssuePolicy, PlaintextToken, Refusal, Scope, TokenAuthBuilder, TokenAuthLayer, TokenRegistry, TokenState,
+};
 
 use crate::cache_rules::bench::{Bench, forge};
 
@@ -65,6 +67,36 @@ async fn rows(bench: &Bench) -> Vec<(&'static str, String)> {
         ("unknown", with(&bench.stranger())),
         ("forbidden", with(&read_only)),
     ]
+}
+
+/// A gate that applies a policy at use, and a token which that limits to reading.
+async fn limited(configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder) -> (Bench, String) {
+    let policy = IssuePolicy::default().force_read_only(true);
+    let bench = Bench::with(|builder| configure(builder.policy_at_use(policy)));
+    let token = bench.hot(Scope::ReadWrite).await;
+    let credentials = with(&token);
+    (bench, credentials)
+}
+
+#[tokio::test]
+async fn http_refusals_by_policy_are_as_kept() {
+    let (bench, credentials) = limited(|builder| builder).await;
+    let mut request = get(&credentials);
+    *request.method_mut() = http::Method::DELETE;
+    assert_snapshot("http_policy", &answer(&bench.auth, request).await);
+    for (name, header, value) in [("upgrade", "upgrade", "websocket"), ("override", "x-http-method", "PUT")] {
+        let mut request = get(&credentials);
+        request.headers_mut().insert(header, HeaderValue::from_static(value));
+        assert_snapshot(&format!("http_policy_{name}"), &answer(&bench.auth, request).await);
+    }
+    assert!(answer(&bench.auth, get(&credentials)).await.starts_with("200"), "the twin");
+}
+
+#[tokio::test]
+async fn grpc_refusals_by_policy_are_as_kept() {
+    let (bench, credentials) = limited(TokenAuthBuilder::grpc).await;
+    assert_snapshot("grpc_policy", &answer(&bench.auth, grpc(&credentials, "application/grpc")).await);
+    bench.assert_last("refused policy");
 }
 
 #[tokio::test]

@@ -142,3 +142,18 @@ async fn events_that_nobody_wants_are_counted_as_such() {
     let audit = stats(&bench).audit;
     assert_eq!((audit.events, audit.unheard, audit.written, audit.lost), (1, 1, 0, 0));
 }
+
+#[tokio::test]
+async fn look_ups_of_proved_tokens_are_counted_apart_while_they_run() {
+    let bench = Bench::new();
+    let token = bench.hot(Scope::ReadOnly).await;
+    bench.invalidate(&token.id());
+    bench.store.hold();
+    let mut refresh = Box::pin(bench.status(&token));
+    assert!((&mut refresh).now_or_never().is_none());
+    let lookups = stats(&bench).lookups;
+    assert_eq!((lookups.refreshes_in_flight, lookups.in_flight), (1, 0));
+    bench.store.release();
+    assert_eq!(refresh.await, 200);
+    assert_eq!(stats(&bench).lookups.refreshes_in_flight, 0);
+}

@@ -1,4 +1,8 @@
-//! Extractors for axum.
+//! For axum: extractors, and a handler.
+
+mod who_am_i;
+
+pub use who_am_i::who_am_i;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
