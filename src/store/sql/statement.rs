@@ -44,10 +44,12 @@ pub(super) struct Statements {
     bar: Arc<str>,
     lift: Arc<str>,
     prune: Arc<str>,
+    /// Merges last uses with those that are known, as `LastUsed::merged`; each database has its own way.
+    pub(super) touch: Arc<str>,
 }
 
 impl Statements {
-    pub(super) fn new(names: &Names) -> Self {
+    pub(super) fn new(names: &Names, touch: &str) -> Self {
         let columns = ["id"].into_iter().chain(CHANGING).chain(USE);
         let select = format!(
             "SELECT {}, EXISTS (SELECT 1 FROM public.tta_barred_owners b WHERE b.owner = t.owner) AS owner_barred \
@@ -71,6 +73,7 @@ impl Statements {
             bar: named("INSERT INTO public.tta_barred_owners (owner) VALUES ($1) ON CONFLICT (owner) DO NOTHING")
                 .into(),
             lift: named("DELETE FROM public.tta_barred_owners WHERE owner = $1").into(),
+            touch: named(touch).into(),
             // As `TokenRecord::was_dead_before`.
             prune: named(
                 "DELETE FROM public.tta_tokens WHERE expires_at < $1 OR (state = 'revoked' AND revoked_at < $1)",

@@ -90,7 +90,6 @@ pub struct PostgresStore {
     names: Names,
     statements: Arc<Statements>,
     durability: Arc<OnceLock<Durability>>,
-    touch: Arc<str>,
 }
 
 impl PostgresStore {
@@ -117,8 +116,8 @@ impl PostgresStore {
     }
 
     fn named(pool: PgPool, names: Names) -> Self {
-        let statements = Arc::new(Statements::new(&names));
-        Self { pool, statements, durability: Arc::default(), touch: names.rename(TOUCH).into(), names }
+        let statements = Arc::new(Statements::new(&names, TOUCH));
+        Self { pool, names, statements, durability: Arc::default() }
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -142,14 +141,14 @@ impl PostgresStore {
 
     async fn make_tables(&self) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let version = self.version(&mut transaction).await?;
+        let version = self.version(&mut transaction).await.map_err(failed)?;
         if super::pending(&MIGRATIONS, version)?.is_empty() {
             return Ok(());
         }
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK);
         lock.execute(&mut *transaction).await.map_err(failed)?;
         // Another process may have been faster.
-        let version = self.version(&mut transaction).await?;
+        let version = self.version(&mut transaction).await.map_err(failed)?;
         for migration in super::pending(&MIGRATIONS, version)? {
             let sql = AssertSqlSafe(self.names.rename(migration));
             sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
@@ -158,16 +157,16 @@ impl PostgresStore {
     }
 
     /// The version of the tables, 0 where there are none.
-    async fn version(&self, connection: &mut PgConnection) -> Result<i64, StoreError> {
+    async fn version(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
         // Not `to_regclass`, which may know from before the lock that there was no such table.
         let exists =
             "SELECT count(*) > 0 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'tta_migrations'";
         let exists = sqlx::query_scalar(AssertSqlSafe(self.names.rename(exists))).bind(self.names.schema());
-        if !exists.fetch_one(&mut *connection).await.map_err(failed)? {
+        if !exists.fetch_one(&mut *connection).await? {
             return Ok(0);
         }
         let version = self.names.rename("SELECT coalesce(max(version), 0) FROM public.tta_migrations");
-        sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await.map_err(failed)
+        sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await
     }
 
     /// <https://www.postgresql.org/docs/current/runtime-config-wal.html>
@@ -200,7 +199,7 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// As `LastUsed::merged`, for a batch. The rows are locked by id first, so that two batches at once do not wait for each
+/// For a batch, a column an array. The rows are locked by id first, so that two batches at once do not wait for each
 /// other in a circle.
 const TOUCH: &str = "\
     WITH uses AS (
@@ -237,7 +236,7 @@ impl Database for PostgresStore {
 
     async fn write_uses(&self, uses: Uses) -> Result<(), StoreError> {
         let column = |value: fn(&LastUsed) -> Option<String>| uses.values().map(value).collect::<Vec<_>>();
-        let touch = sqlx::query(AssertSqlSafe(self.touch.clone()))
+        let touch = sqlx::query(AssertSqlSafe(Arc::clone(&self.statements.touch)))
             .bind(uses.keys().map(ToString::to_string).collect::<Vec<_>>())
             .bind(uses.values().map(|used| row::millis(used.at)).collect::<Vec<_>>())
             .bind(column(row::address))

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use async_lock::Semaphore;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, SqlitePool};
+use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 pub use feed::SqliteFeed;
 
 use super::error::failed;
 use super::names::{Names, SqlNameError};
 use super::registry::{self, Database, Uses, registry};
-use super::statement::{Statement, Statements};
+use super::statement::{Statement, Statements, Value};
 use super::{bound, row};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::decision::StoreError;
@@ -131,7 +131,7 @@ impl SqliteStore {
     }
 
     fn named(pool: SqlitePool, names: Names) -> Self {
-        let (statements, turn) = (Arc::new(Statements::new(&names)), Arc::new(Semaphore::new(1)));
+        let (statements, turn) = (Arc::new(Statements::new(&names, TOUCH)), Arc::new(Semaphore::new(1)));
         Self { pool, names, statements, durability: Arc::default(), turn }
     }
 
@@ -155,23 +155,31 @@ impl SqliteStore {
     }
 
     async fn make_tables(&self) -> Result<(), StoreError> {
+        let mut reader = self.pool.acquire().await.map_err(failed)?;
+        let version = self.version(&mut reader).await.map_err(failed)?;
+        drop(reader);
+        if super::pending(&MIGRATIONS, version)?.is_empty() {
+            return Ok(());
+        }
         let _turn = self.turn.acquire().await;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let exists = self.names.rename("SELECT count(*) FROM sqlite_schema WHERE name = 'tta_migrations'");
-        let version = self.names.rename("SELECT max(version) FROM tta_migrations");
-        let mut known: i64 = 0;
-        for sql in [exists, version] {
-            let query = sqlx::query_scalar(AssertSqlSafe(sql));
-            known = query.fetch_one(&mut *transaction).await.map_err(failed)?;
-            if known == 0 {
-                break;
-            }
-        }
-        for migration in super::pending(&MIGRATIONS, known)? {
+        // Another process may have been faster.
+        let version = self.version(&mut transaction).await.map_err(failed)?;
+        for migration in super::pending(&MIGRATIONS, version)? {
             let sql = AssertSqlSafe(self.names.rename(migration));
             sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)
+    }
+
+    /// The version of the tables, 0 where there are none.
+    async fn version(&self, connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+        let exists = self.names.rename("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'tta_migrations'");
+        if !sqlx::query_scalar(AssertSqlSafe(exists)).fetch_one(&mut *connection).await? {
+            return Ok(0);
+        }
+        let version = self.names.rename("SELECT coalesce(max(version), 0) FROM tta_migrations");
+        sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await
     }
 
     /// <https://sqlite.org/pragma.html#pragma_synchronous>
@@ -229,6 +237,15 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
+/// For one token. On the right of `=` stands what was there before.
+const TOUCH: &str = "\
+    UPDATE tta_tokens SET
+        used_at = max($2, coalesce(used_at, $2)),
+        used_from = CASE WHEN $2 >= coalesce(used_at, $2) THEN $3 ELSE used_from END,
+        used_agent = CASE WHEN $2 >= coalesce(used_at, $2) THEN $4 ELSE used_agent END,
+        wrote_at = CASE WHEN $5 < wrote_at THEN wrote_at ELSE coalesce($5, wrote_at) END
+    WHERE id = $1";
+
 impl Database for SqliteStore {
     fn statements(&self) -> &Statements {
         &self.statements
@@ -251,24 +268,12 @@ impl Database for SqliteStore {
 
     async fn write_uses(&self, uses: Uses) -> Result<(), StoreError> {
         let _turn = self.turn.acquire().await;
-        // As `LastUsed::merged`. On the right of `=` stands what was there before.
-        let sql: Arc<str> = self
-            .names
-            .rename(
-                "UPDATE tta_tokens SET \
-             used_at = max($2, coalesce(used_at, $2)), \
-             used_from = CASE WHEN $2 >= coalesce(used_at, $2) THEN $3 ELSE used_from END, \
-             used_agent = CASE WHEN $2 >= coalesce(used_at, $2) THEN $4 ELSE used_agent END, \
-             wrote_at = CASE WHEN $5 < wrote_at THEN wrote_at ELSE coalesce($5, wrote_at) END \
-             WHERE id = $1",
-            )
-            .into();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         for (id, used) in &uses {
-            let key = [super::statement::Value::text(id.as_str())];
+            let key = [Value::text(id.as_str())];
             let values = key.into_iter().chain(row::use_values(Some(used))).collect();
-            let update = Statement { sql: sql.clone(), values };
-            bound!(update).execute(&mut *transaction).await.map_err(failed)?;
+            let touch = Statement { sql: Arc::clone(&self.statements.touch), values };
+            bound!(touch).execute(&mut *transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)
     }
