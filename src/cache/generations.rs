@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn every_half_of_a_key_tells_it_from_others() {
-        let generations = Generations::new();
+        let generations = generations(1);
         for shift in [0, 64, 118] {
             let marks: Vec<_> = (0..1000).map(|at| at << shift).map(|key| (key, generations.mark(key))).collect();
             generations.advance(7 << shift);
