@@ -11,6 +11,7 @@ use tower_token_auth::{
 use super::{by_hand, open, pool, with_prefix};
 use crate::servers::unique;
 use crate::sql::{no_change_is_lost_between_processes, told};
+use crate::tower_contract::Captured;
 
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error_that_names_token_and_column() {
@@ -129,4 +130,21 @@ async fn no_change_is_lost() {
     let Some((here, prefix)) = open().await else { return };
     let there = with_prefix(&prefix).await.unwrap();
     no_change_is_lost_between_processes(here, there).await;
+}
+
+#[tokio::test]
+async fn logs_show_the_statement_and_no_value() {
+    let Some((store, prefix)) = open().await else { return };
+    let (_, record) = draft("who is not named", Scope::ReadOnly).unwrap();
+    let captured = Captured::default();
+    {
+        let _listening = captured.listen();
+        store.insert(record.clone()).await.unwrap();
+        store.find(&record.id()).await.unwrap().unwrap();
+    }
+    let (logged, hash) = (captured.text(), record.secret().to_text());
+    assert!(logged.contains(&format!("{prefix}tokens")), "{logged}");
+    for value in [record.owner().as_str(), &hash[hash.len() - 8..]] {
+        assert!(!logged.contains(value), "{value} in {logged}");
+    }
 }

@@ -36,7 +36,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// [`open`](Self::open) a file, or bring the pool of a database that holds more than tokens and call
 /// [`migrate`](Self::migrate). Where more than one process opens it, give [`feed`](Self::feed) to
 /// [`AuthHandle::follow`](crate::AuthHandle::follow). Behind the feature `sqlite`, which needs Rust 1.94 and a tokio
-/// runtime, and brings its own SQLite.
+/// runtime, and brings its own SQLite: Cargo allows no other in the same program, such as rusqlite's.
 ///
 /// # Example
 /// ```
@@ -73,7 +73,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Cost
 /// A look-up is one read by the primary key. Writers queue, in this process in order of arrival and without a connection
-/// of the pool each; readers never wait for them.
+/// of the pool each; with a write-ahead log readers never wait for them. [`prune`](crate::TokenRegistry::prune) is one
+/// statement, and others write when it is done.
 ///
 /// # Tables
 /// The prefix of their names, `tta_`, can be [changed](Self::with_table_prefix). Times are milliseconds since 1970. Who
@@ -116,7 +117,10 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// The tokens in a database that the application has opened. [`migrate`](Self::migrate) makes the tables.
+    /// The tokens in a database that the application has opened, best as [`open`](Self::open) does: `journal_mode = WAL`,
+    /// `synchronous = FULL` and a busy timeout. [`migrate`](Self::migrate) makes the tables.
+    ///
+    /// A database in memory (`:memory:`) is another one for each connection of the pool: allow one, and use no feed.
     #[must_use]
     pub fn new(pool: SqlitePool) -> Self {
         Self::named(pool, Names::flat())
