@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 
 use crate::clock::{Clock, SystemClock};
@@ -29,7 +30,7 @@ use crate::store::{ChangeFeed, Notice};
 /// 2. The feed listens on a connection of its own, beside the pool's. When that is lost, the feed fails and the gate
 ///    that follows it distrusts everything: notifications of before the next connection are gone.
 /// 3. When nothing was heard for [10 s](Self::heartbeat), it notifies itself, and fails unless it hears that within 5 s.
-///    So a connection that is dead without a word is noticed, and a pooler between as well.
+///    So a connection that is dead without a word is noticed, and a pooler between once it gives the session away.
 ///
 /// # Security
 /// Whoever may connect to the database may notify, and so make gates look up what they know already; nothing else.
@@ -135,7 +136,8 @@ impl Ears {
     }
 
     async fn hear_itself(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT pg_notify($1, '')").bind(&self.own).execute(&mut self.listener).await?;
+        let notify = AssertSqlSafe(format!("NOTIFY \"{}\"", self.own));
+        sqlx::raw_sql(notify).execute(&mut self.listener).await?;
         loop {
             let heard = self.listener.try_recv().await;
             if self.take(heard)? {

@@ -64,8 +64,8 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 /// The pool is to reach the primary. A standby lags: a gate never lets an older revision replace a newer one it has
 /// seen, but it has not seen all.
 ///
-/// Through a pooler in transaction mode, prepared statements have to be off (`statement_cache_capacity(0)`), and the
-/// [feed](PostgresFeed) needs a way around it.
+/// A pooler in transaction mode has to know prepared statements (PgBouncer does since 1.21, told by
+/// `max_prepared_statements`), and the [feed](PostgresFeed) needs a way around it.
 ///
 /// # Cancellation
 /// Every method is atomic. Dropped, it has changed everything or nothing, and it may still go on to change everything.

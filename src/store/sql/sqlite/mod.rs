@@ -36,7 +36,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// [`open`](Self::open) a file, or bring the pool of a database that holds more than tokens and call
 /// [`migrate`](Self::migrate). Where more than one process opens it, give [`feed`](Self::feed) to
 /// [`AuthHandle::follow`](crate::AuthHandle::follow). Behind the feature `sqlite`, which needs Rust 1.94 and a tokio
-/// runtime, and brings its own SQLite: Cargo allows no other in the same program, such as rusqlite's.
+/// runtime, and brings its own SQLite (`libsqlite3-sys`, of which Cargo allows one version in a program).
 ///
 /// # Example
 /// ```
