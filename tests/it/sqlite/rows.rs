@@ -56,6 +56,20 @@ async fn what_cannot_be_read_is_an_error_that_names_token_and_column() {
     }
 }
 
+/// The driver would read 7 as a yes.
+#[tokio::test]
+async fn a_flag_is_yes_or_no() {
+    let folder = Folder::new();
+    let (store, pool) = (open(&folder.database()).await, pool(&folder.database()).await);
+    mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    for column in ["on_behalf_right", "successor_used"] {
+        for (value, can_be_stored) in [("7", false), ("'yes'", false), ("NULL", false), ("1", true)] {
+            let update = AssertSqlSafe(format!("UPDATE tta_tokens SET {column} = {value}"));
+            assert_eq!(sqlx::query(update).execute(&pool).await.is_ok(), can_be_stored, "{column} = {value}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_error_tells_neither_path_nor_hash() {
     let folder = Folder::new();
