@@ -217,21 +217,21 @@ impl Clock for SystemClock {
 mod machine {
     use std::time::Duration;
 
-    use rustix::time::{ClockId, Timespec, clock_gettime};
+    use nix::time::{ClockId, clock_gettime};
 
     pub(super) fn since_1970() -> Duration {
-        duration(clock_gettime(ClockId::RealtimeCoarse))
+        read(ClockId::CLOCK_REALTIME_COARSE)
     }
 
     /// Since an arbitrary point, the same for the whole process.
     pub(super) fn monotonic() -> Duration {
-        duration(clock_gettime(ClockId::MonotonicCoarse))
+        read(ClockId::CLOCK_MONOTONIC_COARSE)
     }
 
-    /// Zero for a time before the clock's start.
-    fn duration(time: Timespec) -> Duration {
-        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-        u64::try_from(time.tv_sec).map_or(Duration::ZERO, |seconds| Duration::new(seconds, nanoseconds))
+    /// Every kernel since 2.6.32 has these clocks; on one that has not, time stands still at zero, as on a machine
+    /// without a clock.
+    fn read(clock: ClockId) -> Duration {
+        clock_gettime(clock).map(Duration::from).unwrap_or_default()
     }
 }
 

@@ -6,6 +6,10 @@
 //!
 //! A request whose client leaves before the decision has had none; its event says so ([`Outcome::Abandoned`]).
 //!
+//! An event is *recorded* when its sink has answered `Ok`. What that is worth depends on the sink: one that writes at
+//! once has written it, a [`QueuedSink`] has taken it in and will write it, [`TracingSink`] has passed it to subscribers
+//! that may drop it.
+//!
 //! # Which sinks
 //! | sink | for |
 //! |---|---|
@@ -24,8 +28,8 @@
 //! | answers an error, or panics | goes on as decided under [`OnAuditFailure::Continue`]; under [`OnAuditFailure::Refuse`] an admitted request becomes a 503 before the inner service runs |
 //! | is slow | is as slow: a sink that does I/O belongs behind a [`QueuedSink`] |
 //!
-//! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling until an event is recorded
-//! again.
+//! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling, until 1,000 events about
+//! proved tokens and acts at the desk have been recorded in a row.
 
 mod event;
 mod fan_out;
@@ -34,6 +38,8 @@ mod fixtures;
 mod history;
 #[cfg(feature = "json")]
 mod json_lines_sink;
+mod outage;
+mod places;
 mod queue;
 mod queued_sink;
 mod recent;
@@ -67,7 +73,8 @@ pub use tracing_sink::TracingSink;
 /// Takes audit events.
 ///
 /// An implementor *must* return quickly (it runs on the request's thread), *must* answer an error rather than drop an
-/// event in silence, and *may* panic: that counts as an error.
+/// event in silence, *must* take a [report](Action::is_report) as it takes any event (a [`QueuedSink`] finds out with
+/// one whether a sink that failed is well again), and *may* panic: that counts as an error.
 pub trait AuditSink: Send + Sync + 'static {
     /// Records one event.
     ///
@@ -82,7 +89,7 @@ pub trait AuditSink: Send + Sync + 'static {
         true
     }
 
-    /// Whether [`record`](Self::record) ever answers an error. A sink that cannot fail cannot be required to record:
+    /// Whether this sink tells what it has not recorded, by an error. One that does not cannot be required to record:
     /// `build()` refuses it together with [`OnAuditFailure::Refuse`].
     fn can_fail(&self) -> bool {
         true
@@ -130,7 +137,8 @@ pub enum OnAuditFailure {
     /// It goes on; the loss is logged.
     #[default]
     Continue,
-    /// It is answered 503 before the inner service runs: nothing happens that is not on record.
+    /// It is answered 503 before the inner service runs: nothing happens that the sink has not answered for. Behind a
+    /// [`QueuedSink`] that is a place in the queue, and no sign that the sink within fails.
     Refuse,
 }
 
@@ -170,6 +178,11 @@ impl AuditError {
     pub fn new(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(cause.into())
     }
+
+    /// The cause in words, for a log.
+    fn cause(&self) -> String {
+        guarded(|| self.0.to_string()).unwrap_or_else(|| "a cause that panics when it is shown".to_owned())
+    }
 }
 
 impl fmt::Display for AuditError {
@@ -186,6 +199,10 @@ impl StdError for AuditError {
 
 /// A sink's panic becomes an error: it must not take the request down, nor other sinks' events with it.
 fn catch(record: impl FnOnce() -> Result<(), AuditError>) -> Result<(), AuditError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(record))
-        .unwrap_or_else(|_| Err(AuditError::new("the audit sink panicked")))
+    guarded(record).unwrap_or_else(|| Err(AuditError::new("the audit sink panicked")))
+}
+
+/// Runs what others have made; `None` where it panics.
+fn guarded<T>(theirs: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(theirs)).ok()
 }

@@ -1,6 +1,5 @@
 //! What stands between the requests and the thread that writes.
 
-use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,26 +8,20 @@ use futures_channel::oneshot;
 use futures_util::FutureExt;
 
 use super::event::{Repeated, Subject};
-use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch};
-use crate::clock::{Clock, Timestamp};
+use super::outage::Outage;
+use super::places::{Places, Turn};
+use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch, guarded};
+use crate::clock::Clock;
 use crate::decision::{Reason, UnavailableCause};
-
-/// How many events the thread takes at a time.
-const BATCH: usize = 32;
-/// Of how many turns noise gets one while proved events wait.
-const NOISE_TURN: u64 = 8;
-/// After how many turns summaries are written at the latest, if they never come to their own.
-const SUMMARY_TURN: u64 = 1_024;
 
 /// What the handles and the thread share.
 pub(super) struct Queue {
     inner: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
-    proved: usize,
-    noise: usize,
     state: Mutex<State>,
     wake: Condvar,
     accounts: Accounts,
+    outage: Outage,
 }
 
 /// In decisions, not in events.
@@ -38,55 +31,37 @@ struct Accounts {
     written: AtomicU64,
     coalesced: AtomicU64,
     lost: AtomicU64,
-    /// Lost since the sink within was last told.
+    /// Lost since the sink within was last told. Only the thread takes from it.
     unreported: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
-    proved: VecDeque<Queued>,
-    noise: VecDeque<Queued>,
-    summaries: Vec<Summary>,
-    /// How many of each kind the thread holds: they have not left the queue before they are written.
-    in_hand: (usize, usize),
-    /// The lowest ticket in hand.
-    oldest_in_hand: Option<u64>,
-    tickets: u64,
-    turns: u64,
+    places: Places,
+    /// The sink within has lost something, and did not take the report of it either.
+    failing: bool,
     closed: bool,
     asleep: bool,
     /// Who waits until no ticket up to theirs is left.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
 }
 
-struct Queued {
-    ticket: u64,
-    event: AuditEvent<'static>,
-}
-
-/// Noise that found no place.
-struct Summary {
-    ticket: u64,
-    action: Action,
-    outcome: Outcome,
-    reason: Option<Reason>,
-    count: u64,
-    first_at: Timestamp,
-    at: Timestamp,
-}
+/// Why an event was not taken in, and the event: it is dropped out of the lock.
+struct Refused(&'static str, #[expect(dead_code, reason = "held only to be dropped")] AuditEvent<'static>);
 
 impl Queue {
     pub(super) fn new(inner: Arc<dyn AuditSink>, clock: Arc<dyn Clock>, proved: usize, noise: usize) -> Self {
-        let (state, wake, accounts) = (Mutex::default(), Condvar::new(), Accounts::default());
-        Self { inner, clock, proved, noise, state, wake, accounts }
+        let places = Places::new(proved, noise);
+        let state = State { places, failing: false, closed: false, asleep: false, flushes: Vec::new() };
+        let (state, wake) = (Mutex::new(state), Condvar::new());
+        Self { inner, clock, state, wake, accounts: Accounts::default(), outage: Outage::default() }
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
-    pub(super) fn wants(&self, outcome: Outcome) -> bool {
-        self.inner.wants(outcome)
+    pub(super) fn inner(&self) -> &dyn AuditSink {
+        &*self.inner
     }
 
     /// Lets the thread end when there is nothing left.
@@ -103,21 +78,19 @@ impl Queue {
     pub(super) fn take_in(&self, event: AuditEvent<'static>) -> Result<(), AuditError> {
         let decisions = event.decisions();
         self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
-        let (refused, asleep) = {
+        let (taken, asleep) = {
             let mut state = self.lock();
-            let refused = state.put(event, self.proved, self.noise);
-            (refused, std::mem::take(&mut state.asleep))
+            let taken = state.take_in(event);
+            if taken.is_err() {
+                // Before the thread can look for what there is to report.
+                self.accounts.lose(decisions);
+            }
+            (taken, std::mem::take(&mut state.asleep))
         };
         if asleep {
             self.wake.notify_one();
         }
-        match refused {
-            None => Ok(()),
-            Some(_event) => {
-                self.accounts.lose(decisions);
-                Err(AuditError::new("the audit queue is full"))
-            }
-        }
+        taken.map_err(|Refused(why, _)| AuditError::new(why))
     }
 
     pub(super) fn tally(&self) -> AuditTally {
@@ -126,7 +99,9 @@ impl Queue {
         // Settled ones first: a decision is told before it is settled, so the difference never falls below zero.
         let (written, coalesced, lost) = (read(written), read(coalesced), read(lost));
         let queued = read(told).saturating_sub(written + coalesced + lost);
-        AuditTally { written, coalesced, lost, queued, ..AuditTally::default() }
+        // What the sink within took and only counted was not written.
+        let sampled = self.inner.tally().map_or(0, |tally| tally.sampled).min(written);
+        AuditTally { written: written - sampled, coalesced, sampled, lost, queued }
     }
 
     /// Waits for the thread, and then for the sink within.
@@ -141,43 +116,39 @@ impl Queue {
     /// Resolves when the thread has done with what is waiting now.
     fn written(&self) -> Flush {
         let mut state = self.lock();
-        let Some(last) = state.tickets.checked_sub(1) else { return Box::pin(ready(())) };
-        if state.is_settled(last) {
+        let Some(last) = state.places.last().filter(|last| !state.places.is_settled(*last)) else {
             return Box::pin(ready(()));
-        }
+        };
         let (sender, receiver) = oneshot::channel();
         state.flushes.retain(|(_, flush)| !flush.is_canceled());
         state.flushes.push((last, sender));
         Box::pin(receiver.map(drop))
     }
 
-    /// The thread's life.
+    /// The thread's life. No panic of what others have made ends it: neither the sink's, nor the clock's, nor that of who
+    /// is woken.
     pub(super) fn work(&self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.next(&mut batch) {
-            for event in batch.drain(..) {
-                self.write(event);
-            }
-            self.report_loss();
-            let flushed = self.lock().settle();
-            // Out of the lock: this wakes those who wait.
-            for flush in flushed {
-                // Whoever waited may be gone.
-                let _: Result<(), ()> = flush.send(());
-            }
+        while let Some(turn) = self.next() {
+            self.work_off(&turn);
         }
     }
 
-    /// Waits for events; `false` once there are none and no handle is left.
-    fn next(&self, batch: &mut Vec<AuditEvent<'static>>) -> bool {
+    fn work_off(&self, turn: &Turn) {
+        let works = guarded(|| self.attend(turn)).unwrap_or(false);
+        let flushed = self.lock().settle(turn, works);
+        // Out of the lock: this wakes those who wait. Whoever waited may be gone.
+        for flush in flushed {
+            guarded(|| flush.send(()).ok());
+        }
+    }
+
+    /// Waits for a turn; `None` once there is none and no handle is left.
+    fn next(&self) -> Option<Turn> {
         let mut state = self.lock();
         loop {
-            state.take(batch);
-            if !batch.is_empty() {
-                return true;
-            }
-            if state.closed {
-                return false;
+            let turn = state.places.take();
+            if turn.is_some() || state.closed {
+                return turn;
             }
             state.asleep = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -185,134 +156,271 @@ impl Queue {
         }
     }
 
-    fn write(&self, event: AuditEvent<'static>) {
+    /// Whether the sink within has taken something, or misses nothing.
+    fn attend(&self, turn: &Turn) -> bool {
+        let written = match turn {
+            Turn::Write(event) => self.write(event),
+            Turn::Report => false,
+        };
+        self.report_loss() || written
+    }
+
+    fn write(&self, event: &AuditEvent<'static>) -> bool {
         let (count, summed_up) = (event.decisions(), event.repeated.is_some());
-        match catch(|| self.inner.record(&event)) {
+        let recorded = catch(|| self.inner.record(event));
+        match &recorded {
             Ok(()) => {
                 let settled = if summed_up { &self.accounts.coalesced } else { &self.accounts.written };
                 settled.fetch_add(count, Ordering::Relaxed);
+                self.outage.succeeded();
             }
-            Err(error) => self.accounts.fail(count, &error),
+            Err(error) => {
+                self.accounts.lose(count);
+                self.log(error);
+            }
+        }
+        recorded.is_ok()
+    }
+
+    fn log(&self, error: &AuditError) {
+        if let Some(failures) = self.outage.failed() {
+            let lost = self.accounts.lost.load(Ordering::Relaxed);
+            tracing::error!(cause = error.cause(), failures, lost, "audit events were not written");
         }
     }
 
-    /// Tells the sink within what is missing. What it does not take is told the next time.
-    fn report_loss(&self) {
-        let lost = self.accounts.unreported.swap(0, Ordering::Relaxed);
+    /// Tells the sink within what is missing; `false` where it does not take that. It is told the next time.
+    fn report_loss(&self) -> bool {
+        let lost = self.accounts.unreported.load(Ordering::Relaxed);
         if lost == 0 {
-            return;
+            return true;
         }
         let at = self.clock.wall();
         let (outcome, of) = (Outcome::Unavailable, Repeated { count: lost, first_at: at });
         let report = AuditEvent::of_several(Action::ReportLoss, outcome, Subject::Nobody, at, of)
             .because(Some(Reason::Unavailable(UnavailableCause::AuditFailed)));
-        if catch(|| self.inner.record(&report)).is_err() {
-            self.accounts.unreported.fetch_add(lost, Ordering::Relaxed);
+        let recorded = catch(|| self.inner.record(&report)).is_ok();
+        if recorded {
+            self.accounts.unreported.fetch_sub(lost, Ordering::Relaxed);
         }
+        recorded
     }
 }
 
 impl Accounts {
-    fn lose(&self, decisions: u64) -> u64 {
+    fn lose(&self, decisions: u64) {
         self.lost.fetch_add(decisions, Ordering::Relaxed);
-        self.unreported.fetch_add(decisions, Ordering::Relaxed).saturating_add(decisions)
+        self.unreported.fetch_add(decisions, Ordering::Relaxed);
     }
+}
 
-    /// The sink within has failed: told of at once, and then at each doubling.
-    fn fail(&self, decisions: u64, error: &AuditError) {
-        let unreported = self.lose(decisions);
-        let before = unreported.saturating_sub(decisions);
-        if before == 0 || before.ilog2() < unreported.ilog2() {
-            tracing::error!(cause = error.0.to_string(), lost = unreported, "audit events were not written");
-        }
+/// Whether an event of this outcome is of something that is about to happen.
+const fn lets_through(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Allowed | Outcome::Passed | Outcome::WouldForbid => true,
+        Outcome::Refused | Outcome::Unavailable | Outcome::Abandoned => false,
     }
 }
 
 impl State {
-    /// Gives back a proved event that finds no place.
-    fn put(&mut self, event: AuditEvent<'static>, proved: usize, noise: usize) -> Option<AuditEvent<'static>> {
-        let ticket = self.tickets;
-        let queued = |event| Queued { ticket, event };
-        if !event.is_anonymous() {
-            if self.proved.len() + self.in_hand.0 >= proved {
-                return Some(event);
-            }
-            self.proved.push_back(queued(event));
-        } else if self.noise.len() + self.in_hand.1 < noise {
-            self.noise.push_back(queued(event));
-        } else {
-            self.sum_up(&event, ticket);
+    /// While the sink within fails, nothing is taken in that lets anybody do something. The thread then tries a report of
+    /// the loss: no request is risked to find out whether the sink is well again.
+    fn take_in(&mut self, event: AuditEvent<'static>) -> Result<(), Refused> {
+        if self.failing && lets_through(event.outcome()) {
+            self.places.ask_for_report();
+            return Err(Refused("the sink behind the audit queue fails", event));
         }
-        self.tickets += 1;
-        None
-    }
-
-    fn sum_up(&mut self, event: &AuditEvent<'static>, ticket: u64) {
-        let (action, outcome, reason) = (event.action(), event.outcome(), event.reason());
-        let same =
-            |summary: &&mut Summary| (summary.action, summary.outcome, summary.reason) == (action, outcome, reason);
-        match self.summaries.iter_mut().find(same) {
-            Some(summary) => {
-                summary.count += event.count();
-                summary.at = summary.at.max(event.at());
-            }
-            // As many as there are combinations: a few dozen.
-            None => {
-                let (count, first_at, at) = (event.count(), event.first_at(), event.at());
-                self.summaries.push(Summary { ticket, action, outcome, reason, count, first_at, at });
-            }
-        }
-    }
-
-    /// Takes what is next, proved events first but for noise's turn. Summaries come when nothing is left before them, and
-    /// now and then where that never happens.
-    fn take(&mut self, batch: &mut Vec<AuditEvent<'static>>) {
-        while batch.len() < BATCH {
-            let proved_next = self.turns % NOISE_TURN != NOISE_TURN - 1 || self.noise.is_empty();
-            let next = if proved_next { self.proved.pop_front() } else { None };
-            let is_proved = next.is_some();
-            let Some(Queued { ticket, event }) = next.or_else(|| self.noise.pop_front()) else { break };
-            self.turns += 1;
-            if is_proved {
-                self.in_hand.0 += 1
-            } else {
-                self.in_hand.1 += 1
-            }
-            self.hold(ticket);
-            batch.push(event);
-        }
-        if batch.len() < BATCH || self.turns % SUMMARY_TURN < BATCH as u64 {
-            for summary in std::mem::take(&mut self.summaries) {
-                self.hold(summary.ticket);
-                batch.push(summary.into_event());
-            }
-        }
-    }
-
-    fn hold(&mut self, ticket: u64) {
-        self.oldest_in_hand = Some(self.oldest_in_hand.map_or(ticket, |oldest| oldest.min(ticket)));
+        self.places.put(event).map_err(|event| Refused("the audit queue is full", event))
     }
 
     /// What was in hand is done with; gives the flushes that are complete.
-    fn settle(&mut self) -> Vec<oneshot::Sender<()>> {
-        (self.in_hand, self.oldest_in_hand) = ((0, 0), None);
+    fn settle(&mut self, turn: &Turn, works: bool) -> Vec<oneshot::Sender<()>> {
+        // A report by itself can end a failure and begins none: what was written before it was taken.
+        self.failing = !works && (self.failing || matches!(turn, Turn::Write(_)));
+        self.places.done();
         let flushes = std::mem::take(&mut self.flushes);
-        let (done, left): (Vec<_>, _) = flushes.into_iter().partition(|(last, _)| self.is_settled(*last));
+        let (done, left): (Vec<_>, _) = flushes.into_iter().partition(|(last, _)| self.places.is_settled(*last));
         self.flushes = left;
         done.into_iter().map(|(_, flush)| flush).collect()
     }
-
-    /// Whether nothing up to this ticket is left.
-    fn is_settled(&self, last: u64) -> bool {
-        let fronts = [&self.proved, &self.noise].into_iter().filter_map(|queue| queue.front());
-        let tickets = fronts.map(|queued| queued.ticket).chain(self.summaries.iter().map(|summary| summary.ticket));
-        tickets.chain(self.oldest_in_hand).all(|ticket| ticket > last)
-    }
 }
 
-impl Summary {
-    fn into_event(self) -> AuditEvent<'static> {
-        let Self { action, outcome, reason, count, first_at, at, .. } = self;
-        AuditEvent::of_several(action, outcome, Subject::Nobody, at, Repeated { count, first_at }).because(reason)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::SampledSink;
+    use crate::audit::fixtures::{allowed, anonymous, desk, forbidden, would_forbid};
+    use crate::clock::SystemClock;
+    use crate::test_util::{RecordedEvent, RecordingSink};
+
+    fn queue(inner: impl AuditSink, proved: usize, noise: usize) -> Queue {
+        Queue::new(Arc::new(inner), Arc::new(SystemClock::new()), proved, noise)
+    }
+
+    impl Queue {
+        /// What the thread does in one turn; `false` where there is nothing to do.
+        fn step(&self) -> bool {
+            let turn = self.lock().places.take();
+            turn.inspect(|turn| self.work_off(turn)).is_some()
+        }
+
+        fn drain(&self) {
+            while self.step() {}
+        }
+
+        /// Written, coalesced, sampled, lost, queued.
+        fn accounts(&self) -> [u64; 5] {
+            let tally = self.tally();
+            [tally.written, tally.coalesced, tally.sampled, tally.lost, tally.queued]
+        }
+    }
+
+    fn is_noise(event: &&RecordedEvent) -> bool {
+        event.reason == Some(Reason::Missing)
+    }
+
+    /// The sink has time for so many events while one proved event and a flood of noise arrive; answers how many decisions
+    /// were lost, and how many of noise were written meanwhile.
+    fn under_a_flood(events_per_round: usize, proved: usize, noise: usize) -> (u64, u64) {
+        const ROUNDS: u64 = 2_000;
+        let sink = RecordingSink::new();
+        let queue = queue(sink.clone(), proved, noise);
+        for _ in 0..ROUNDS {
+            // One that is refused is counted as lost.
+            drop(queue.take_in(allowed(1)));
+            (0..10).for_each(|_| queue.take_in(anonymous()).unwrap());
+            (0..events_per_round).filter(|_| queue.step()).for_each(drop);
+        }
+        let meanwhile = sink.events().iter().filter(is_noise).map(|event| event.count).sum();
+        queue.drain();
+        let [written, coalesced, _, lost, queued] = queue.accounts();
+        assert_eq!((written + coalesced + lost, queued), (11 * ROUNDS, 0));
+        let decisions = |event: &RecordedEvent| if event.action.is_report() { 0 } else { event.count };
+        assert_eq!(sink.events().iter().map(decisions).sum::<u64>(), written + coalesced, "in the end all is told");
+        (lost, meanwhile)
+    }
+
+    #[test]
+    fn noise_takes_no_time_from_a_sink_that_has_just_enough_for_proved_events() {
+        for (proved, noise) in [(1, 0), (1, 1), (2, 1), (9, 1), (16, 16), (100, 10)] {
+            assert_eq!(under_a_flood(1, proved, noise).0, 0, "{proved} places, {noise} for noise");
+        }
+    }
+
+    #[test]
+    fn noise_has_the_time_that_proved_events_leave() {
+        for (proved, noise) in [(1, 0), (1, 1), (2, 1), (9, 1), (16, 16), (100, 10)] {
+            let (lost, meanwhile) = under_a_flood(2, proved, noise);
+            assert!(lost == 0 && meanwhile > 10_000, "{proved} places, {noise} for noise: {meanwhile}");
+        }
+    }
+
+    #[test]
+    fn noise_gets_every_eighth_turn_while_less_than_half_of_the_places_are_taken() {
+        let sink = RecordingSink::new();
+        let queue = queue(sink.clone(), 100, 10);
+        (0..100).for_each(|_| queue.take_in(allowed(1)).unwrap());
+        (0..40).for_each(|_| queue.take_in(anonymous()).unwrap());
+        assert!(queue.take_in(allowed(1)).is_err() && queue.take_in(desk(1)).is_err(), "all places are taken");
+        queue.drain();
+        let events = sink.events();
+        let noise: Vec<_> = events
+            .iter()
+            .filter(|event| !event.action.is_report())
+            .enumerate()
+            .filter(|(_, it)| is_noise(it))
+            .collect();
+        let turns: Vec<_> = noise.iter().map(|(at, event)| (*at, event.count)).collect();
+        assert_eq!(turns[..4], [(55, 1), (63, 1), (71, 1), (79, 1)], "49 wait after 51 turns");
+        assert_eq!((turns.len(), turns[10]), (11, (110, 30)), "what found no place comes last, summed up");
+    }
+
+    #[test]
+    fn what_is_about_to_happen_is_not_taken_in_while_the_sink_within_fails() {
+        let passed = || AuditEvent { outcome: Outcome::Passed, ..anonymous() };
+        for break_it in [RecordingSink::fail_all, RecordingSink::panic_all] {
+            let sink = RecordingSink::new();
+            let queue = queue(sink.clone(), 10, 10);
+            break_it(&sink, true);
+            assert!(queue.take_in(allowed(1)).is_ok(), "nobody knows it yet");
+            queue.drain();
+            for event in [allowed(1), desk(1), would_forbid(1), passed()] {
+                assert!(queue.take_in(event).is_err());
+                queue.drain();
+            }
+            assert!(queue.take_in(forbidden(1)).is_ok() && queue.take_in(anonymous()).is_ok());
+            queue.drain();
+            assert_eq!(queue.accounts(), [0, 0, 0, 7, 0]);
+            break_it(&sink, false);
+            assert!(queue.take_in(allowed(1)).is_err(), "no request is risked to find out");
+            queue.drain();
+            assert_eq!(sink.take().first().map(|event| (event.action, event.count)), Some((Action::ReportLoss, 8)));
+            for event in [allowed(1), desk(1), would_forbid(1), passed()] {
+                assert!(queue.take_in(event).is_ok(), "it recovered by itself");
+            }
+            queue.drain();
+            assert_eq!(queue.accounts(), [4, 0, 0, 8, 0]);
+        }
+    }
+
+    #[test]
+    fn a_sink_that_lost_one_event_and_takes_the_report_is_not_failing() {
+        let sink = Fussy(|event| event.secret_slot().is_none());
+        let queue = queue(sink, 10, 10);
+        for lost in 1..5 {
+            assert!(queue.take_in(allowed(1)).is_ok());
+            queue.drain();
+            assert_eq!(queue.accounts()[3], lost);
+        }
+    }
+
+    #[test]
+    fn any_event_that_is_taken_shows_that_the_sink_is_well() {
+        let queue = queue(Fussy(|event| event.outcome() == Outcome::Refused), 10, 10);
+        assert!(queue.take_in(allowed(1)).is_ok());
+        queue.drain();
+        assert!(queue.take_in(allowed(1)).is_err());
+        for event in [forbidden(1), anonymous()] {
+            assert!(queue.take_in(event).is_ok());
+            queue.drain();
+            assert!(queue.take_in(allowed(1)).is_ok());
+            queue.drain();
+        }
+    }
+
+    /// Takes some events and fails for the others.
+    struct Fussy(fn(&AuditEvent<'_>) -> bool);
+
+    impl AuditSink for Fussy {
+        fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+            (self.0)(event).then_some(()).ok_or_else(|| AuditError::new("not this one"))
+        }
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_report_that_was_asked_for() {
+        let sink = RecordingSink::new();
+        let queue = queue(sink.clone(), 10, 10);
+        sink.fail_all(true);
+        queue.take_in(allowed(1)).unwrap();
+        queue.drain();
+        assert!(queue.flush().now_or_never().is_some(), "nothing waits");
+        sink.fail_all(false);
+        queue.take_in(allowed(1)).unwrap_err();
+        let mut flush = queue.flush();
+        assert!((&mut flush).now_or_never().is_none());
+        queue.drain();
+        assert!(flush.now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_a_sink_within_has_only_counted_is_not_written() {
+        let sampled = SampledSink::builder(RecordingSink::new()).passed_on(2).build();
+        let queue = queue(sampled, 100, 10);
+        (0..7).for_each(|_| queue.take_in(allowed(1)).unwrap());
+        assert_eq!(queue.accounts(), [0, 0, 0, 0, 7]);
+        (0..3).for_each(|_| queue.take_in(anonymous()).unwrap());
+        queue.drain();
+        assert_eq!(queue.accounts(), [5, 0, 5, 0, 0]);
     }
 }

@@ -6,19 +6,23 @@
 //! # What it guarantees
 //! * [`record`](AuditSink::record) waits for nothing but a short lock, however slow the sink within is.
 //! * *Proved* events (about a token whose secret was checked, an act at the desk, a report of another sink) have places of
-//!   their own. Events about anybody else are *noise*: they have a tenth of the places, and what finds none there is counted by action,
-//!   outcome and reason, exactly, and written as one summary for each. No amount of noise costs a proved event.
+//!   their own. Events about anybody else are *noise*: they have a tenth of the places, and what finds none there is
+//!   counted by action, outcome and reason, exactly, and written as one summary for each.
+//! * Noise gets every eighth turn while proved events wait, and none while they take half of their places or more: it
+//!   takes neither their places nor the time to empty them. Under such a load it waits, counted, for the load's end.
 //! * A proved event that finds no place is lost, and [`record`](AuditSink::record) says so:
 //!   [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) then refuses the request.
+//! * So is, while the sink within fails, every event of something about to happen. What was taken in before that was
+//!   known is lost all the same: taken in is not yet written.
 //! * Losses are counted, and reported to the sink within as an event of their own
 //!   ([`Action::ReportLoss`](crate::Action::ReportLoss)) once it writes again.
-//! * Events of one kind are written in their order. Of seven proved events and more, noise gets the eighth turn.
+//! * Events of one kind are written in their order.
 //!
 //! # When things fail
 //! | the sink within | what happens |
 //! |---|---|
 //! | is slow | the queue fills; then proved events are lost and noise is summed up |
-//! | answers an error, or panics | the event is lost |
+//! | answers an error, or panics | the event is lost, and the sink is told of the loss at once. If it does not take that either, it *fails*: what is about to happen (allowed, passed, would be forbidden) is not taken in, and each such event has the thread try that report again; other events are tried as ever. The first thing that the sink takes ends this, so one request may still be refused after it is well |
 //! | hangs | as slow; its thread can not be ended, only left |
 //!
 //! # Cost
@@ -42,15 +46,16 @@ use crate::config::BuildError;
 /// When the last handle is gone, the thread writes what is left and ends. A process that ends earlier loses it: call
 /// [`shutdown`](Self::shutdown), or [`AuthHandle::shutdown`](crate::AuthHandle::shutdown), first.
 ///
+/// It can be required to record ([`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse)) where the sink within can
+/// fail, such as `JsonLinesSink`. Before a [`TracingSink`](crate::TracingSink) it can not: nobody would know what was
+/// dropped behind it.
+///
 /// # Example
 /// ```
-/// use tower_token_auth::{MemoryStore, OnAuditFailure, QueuedSink, TokenAuthLayer, TracingSink};
+/// use tower_token_auth::{MemoryStore, QueuedSink, TokenAuthLayer, TracingSink};
 ///
 /// let queue = QueuedSink::builder(TracingSink::new()).capacity(50_000).build()?;
-/// let auth = TokenAuthLayer::builder(MemoryStore::new())
-///     .audit(queue.clone())
-///     .on_audit_failure(OnAuditFailure::Refuse)
-///     .build()?;
+/// let auth = TokenAuthLayer::builder(MemoryStore::new()).audit(queue.clone()).build()?;
 /// # Ok::<(), tower_token_auth::BuildError>(())
 /// ```
 #[derive(Clone)]
@@ -83,7 +88,7 @@ impl QueuedSink {
     }
 
     /// Waits until what was recorded before is written, at most for `deadline`. What is recorded afterwards is taken
-    /// all the same.
+    /// all the same, and goes first where it is proved: noise is waited for until they leave it a turn.
     ///
     /// # Errors
     /// [`Unflushed`] with the number of decisions that wait when the deadline has passed.
@@ -138,9 +143,17 @@ impl AuditSink for QueuedSink {
     }
 
     fn wants(&self, outcome: Outcome) -> bool {
-        self.queue.wants(outcome)
+        self.queue.inner().wants(outcome)
     }
 
+    /// As the sink within. That the queue itself can be full is not enough to require anything of it: what the sink
+    /// within drops in silence would count as recorded.
+    fn can_fail(&self) -> bool {
+        self.queue.inner().can_fail()
+    }
+
+    /// What a [`SampledSink`](crate::SampledSink) within has only counted is not counted as written. Behind a second
+    /// queue, what that one has taken in is.
     fn tally(&self) -> Option<AuditTally> {
         Some(self.queue.tally())
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{AuditEvent, AuditSink, AuditStats, Flush, Outcome, catch};
+use super::outage::Outage;
+use super::{AuditError, AuditEvent, AuditSink, AuditStats, Flush, Outcome, catch, guarded};
 use crate::count::Count;
 
 /// Catches a sink's panics, counts and logs its failures. A clone shares the counts.
@@ -19,8 +19,7 @@ struct Counts {
     events: Count,
     unheard: Count,
     failed: Count,
-    /// Failures since the last success.
-    failing: AtomicU64,
+    outage: Outage,
 }
 
 impl Recorder {
@@ -36,17 +35,22 @@ impl Recorder {
     pub(crate) fn record<'a>(&self, outcome: Outcome, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
         self.counts.events.up();
         let recorded = catch(|| {
-            if self.sink.wants(outcome) {
-                return self.sink.record(&make());
+            if !self.sink.wants(outcome) {
+                self.counts.unheard.up();
+                return Ok(());
             }
-            self.counts.unheard.up();
+            let event = make();
+            self.sink.record(&event)?;
+            // A queue always has room for noise: that it was recorded says nothing of an outage.
+            if !event.is_anonymous() {
+                self.counts.outage.succeeded();
+            }
             Ok(())
         });
-        match &recorded {
-            Ok(()) => self.counts.succeeded(),
-            Err(error) => self.counts.failed(error),
-        }
-        recorded.is_ok()
+        let Err(error) = recorded else { return true };
+        // Its cause is somebody else's: it may panic even when it is dropped.
+        guarded(move || self.counts.failed(&error));
+        false
     }
 
     pub(crate) fn stats(&self) -> AuditStats {
@@ -64,19 +68,10 @@ impl Recorder {
 }
 
 impl Counts {
-    fn succeeded(&self) {
-        // Written only when it changes: all cores read it for every event.
-        if self.failing.load(Ordering::Relaxed) != 0 {
-            self.failing.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// An outage is told of once, and then at each doubling: a log that grows with every request would be the next one.
-    fn failed(&self, error: &super::AuditError) {
+    fn failed(&self, error: &AuditError) {
         self.failed.up();
-        let failing = self.failing.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failing.is_power_of_two() {
-            tracing::error!(cause = error.0.to_string(), in_a_row = failing, "an audit event was not recorded");
+        if let Some(failures) = self.outage.failed() {
+            tracing::error!(cause = error.cause(), failures, "an audit event was not recorded");
         }
     }
 }
@@ -84,5 +79,91 @@ impl Counts {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+    use std::io;
+    use std::panic::resume_unwind;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::audit::fixtures::{allowed, anonymous};
+
+    /// Fails for proved events, as a full queue does, with a cause of its own.
+    struct Full<E>(fn() -> E);
+
+    impl<E: StdError + Send + Sync + 'static> AuditSink for Full<E> {
+        fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+            if event.is_anonymous() { Ok(()) } else { Err(AuditError::new((self.0)())) }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written to the log meanwhile.
+    fn logged(run: impl FnOnce()) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, run);
+        let bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn noise_that_is_recorded_ends_no_outage() {
+        let recorder = Recorder::new(Arc::new(Full(|| std::fmt::Error)));
+        let text = logged(|| {
+            for _ in 0..100 {
+                assert!(!recorder.record(Outcome::Allowed, || allowed(1)));
+                assert!((0..1_000).all(|_| recorder.record(Outcome::Refused, anonymous)));
+            }
+        });
+        assert_eq!(text.matches("an audit event was not recorded").count(), 7, "1, 2, 4, 8, 16, 32, 64");
+        assert_eq!(recorder.stats().lost, 100);
+    }
+
+    /// Panics in every way it has.
+    #[derive(Debug)]
+    struct Vicious;
+
+    impl fmt::Display for Vicious {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            resume_unwind(Box::new("shown"))
+        }
+    }
+
+    impl Drop for Vicious {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("dropped"))
+        }
+    }
+
+    impl StdError for Vicious {}
+
+    #[test]
+    fn a_cause_that_panics_is_a_failure_like_any_other() {
+        let recorder = Recorder::new(Arc::new(Full(|| Vicious)));
+        let text = logged(|| {
+            assert!(!recorder.record(Outcome::Allowed, || allowed(1)));
+            assert!(recorder.record(Outcome::Refused, anonymous), "and the next is recorded");
+        });
+        assert!(text.contains("an audit event was not recorded"), "{text}");
+        assert!(text.contains("a cause that panics when it is shown"), "{text}");
+        assert_eq!(recorder.stats(), AuditStats::settled(2, 0, 1));
     }
 }

@@ -39,12 +39,11 @@ use crate::id::TokenId;
 ///
 /// # Example
 /// ```
-/// use std::sync::Arc;
-/// use tower_token_auth::{AuditHistory, AuditSink, FanOut, QueuedSink, SampledSink, TracingSink};
+/// use tower_token_auth::{AuditHistory, FanOut, QueuedSink, SampledSink, TracingSink};
 ///
 /// let history = AuditHistory::new();
 /// let written = SampledSink::new(QueuedSink::new(TracingSink::new())?);
-/// let audit = FanOut::new([Arc::new(history.clone()) as Arc<dyn AuditSink>, Arc::new(written)]);
+/// let audit = FanOut::default().and(history.clone()).and(written);
 /// # Ok::<(), tower_token_auth::BuildError>(())
 /// ```
 #[derive(Clone)]

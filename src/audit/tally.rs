@@ -10,7 +10,8 @@ use futures_util::future::{Either, select};
 
 use crate::clock::Clock;
 
-/// What became of the events that a sink was given. At rest the five add up to the decisions it was told.
+/// What became of the events that a sink was given. At rest the five add up to the decisions it was told (for a
+/// [`FanOut`](crate::FanOut), to more: see [`AuditStats`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditTally {
@@ -45,8 +46,11 @@ impl AuditTally {
 }
 
 /// What became of a gate's audit events: `events` is the sum of all the others, at rest, where the gate and its desk have
-/// the sink to themselves. (The last five are the sink's own, whoever gives it events; a fan-out to two queues counts
-/// an event twice.)
+/// the sink to themselves.
+///
+/// The last five are the sink's own, whoever gives it events. Of a [`FanOut`](crate::FanOut) they are the sum over the
+/// sinks that keep a [tally](crate::AuditSink::tally), and `lost` has what the others did not take, too: an event that
+/// two queues have written counts twice, and so does one that a queue has written and the sink beside it has lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditStats {

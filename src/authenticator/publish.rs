@@ -18,7 +18,8 @@ impl AuthHandle {
     /// | `cache_evictions_total` (`map` as above) | counter | live entries that had to go |
     /// | `lookups_total`, `lookups_failed_total`, `lookups_joined_total`, `lookups_refused_total`, `lookups_ahead_total` | counter | [`LookupStats`](crate::LookupStats) |
     /// | `lookups_in_flight` (`kind` = `cold`, `refresh`) | gauge | look-ups running or waiting now |
-    /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`, `timed_out`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
+    /// | `hashes_total` (`result` = `proved`, `refuted`, `failed`, `refused`), `hashes_joined_total` | counter | [`HashStats`](crate::HashStats) |
+    /// | `hash_waits_timed_out_total` | counter | requests that gave up waiting; their hashes go on, and count above when they are done |
     /// | `hash_jobs` (`state` = `waiting`, `running`) | gauge | jobs of the crew now |
     /// | `audit_events_total` (`result` = `unheard`, `written`, `coalesced`, `sampled`, `lost`) | counter | [`AuditStats`](crate::AuditStats) |
     /// | `audit_queued` | gauge | events that wait to be written |
@@ -103,12 +104,12 @@ impl Labels {
             ("refuted", hashes.refuted),
             ("failed", hashes.failed),
             ("refused", hashes.refused),
-            ("timed_out", hashes.timed_out),
         ];
         for (result, number) in results {
             counter!("tower_token_auth_hashes_total", self.and("result", result)).absolute(number);
         }
         counter!("tower_token_auth_hashes_joined_total", self.both()).absolute(hashes.joined);
+        counter!("tower_token_auth_hash_waits_timed_out_total", self.both()).absolute(hashes.timed_out);
         for (state, jobs) in [("waiting", hashes.waiting), ("running", hashes.running)] {
             gauge!("tower_token_auth_hash_jobs", self.and("state", state)).set(jobs as f64);
         }

@@ -255,4 +255,16 @@ mod tests {
         let gone: Vec<u32> = (0..=full).filter(|key| !map.map.contains_key(key)).collect();
         assert_eq!(gone, [u32::try_from(SECOND_CHANCES).unwrap()], "the next one, though used");
     }
+
+    #[test]
+    fn what_is_removed_or_cleared_is_gone() {
+        let map = map(5);
+        for key in 0..5 {
+            map.merge(key, |_| true, |_| Some(key));
+        }
+        map.remove(&2);
+        assert_eq!((keys(&map, 0..5), map.len()), (vec![0, 1, 3, 4], 4));
+        map.clear();
+        assert_eq!((keys(&map, 0..5), map.len()), (vec![], 0));
+    }
 }

@@ -202,3 +202,33 @@ fn no_two_gates_hash_alike() {
     let [one, two] = [(), ()].map(|()| random_hasher().unwrap());
     assert_ne!(one.hash_one(7), two.hash_one(7));
 }
+
+#[test]
+fn one_id_is_not_another() {
+    let (cache, claim, now) = cold();
+    let other = self::claim(&cache, TokenId::generate().unwrap());
+    cache.filled(1, &claim, &hash("one"), now);
+    assert_eq!((recalled(&cache, &claim.id, now), recalled(&cache, &other.id, now)), (Some(1), None));
+    cache.fill(&other.id, None, now, cache.mark(&other.id));
+    assert_eq!(recalled(&cache, &claim.id, now), Some(1));
+}
+
+#[test]
+fn each_kind_makes_room_for_its_own_and_counts_what_went() {
+    let cache = Cache::new(GateId::NONE, CacheConfig::default().proved(1).unproved(1).negatives(1)).unwrap();
+    let now = Moment::now(&SystemClock::new());
+    let mut claims = (0..9).map(|_| claim(&cache, TokenId::generate().unwrap()));
+    for claim in claims.by_ref().take(2) {
+        let found = cache.filled(1, &claim, &hash("one"), now);
+        cache.prove(&claim, &found, &hash("one"));
+    }
+    for claim in claims.by_ref().take(3) {
+        cache.filled(1, &claim, &hash("one"), now);
+    }
+    for claim in claims {
+        cache.fill(&claim.id, None, now, cache.mark(&claim.id));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.proved, stats.unproved, stats.negatives), (1, 1, 1));
+    assert_eq!((stats.proved_evicted, stats.unproved_evicted, stats.negatives_evicted), (1, 2, 3));
+}

@@ -14,6 +14,9 @@ use crate::store::{ChangeError, InsertError, UpdateError};
 use crate::text::TextError;
 
 /// Why no token was issued.
+///
+/// `Display` is one phrase for a log. What to tell the person who asked is in [`Refused`](Self::Refused): an
+/// [`IssueRefusal`] says what would be allowed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum IssueError {
@@ -121,6 +124,9 @@ impl StdError for IssueError {
 }
 
 /// Why the desk did not do what it was asked for a token, an owner or the policy.
+///
+/// `Display` is one phrase for a log. What to tell the person who asked is in [`Refused`](Self::Refused): an
+/// [`IssueRefusal`] says what would be allowed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ManageError {

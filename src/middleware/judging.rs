@@ -72,8 +72,8 @@ impl TokenAuthBuilder {
     /// Give it the provider that the desk has. It is asked within the look-up of such a token, and its answer is
     /// remembered with the record: a change of the policy holds no later than
     /// [`CacheConfig::ttl`](crate::CacheConfig::ttl), and for the very next request after
-    /// [`AuthHandle::invalidate_all`](crate::AuthHandle::invalidate_all). A provider that fails is a 503 that nobody
-    /// remembers.
+    /// [`AuthHandle::invalidate_all`](crate::AuthHandle::invalidate_all), which the gate's desk calls in
+    /// [`change_policy`](crate::TokenIssuer::change_policy). A provider that fails is a 503 that nobody remembers.
     ///
     /// # Example
     /// ```

@@ -86,6 +86,9 @@ impl TokenAuthLayer {
     /// A desk that issues and revokes tokens for this gate: same prefix, hasher, clock and audit sink, and this gate
     /// obeys its changes at once. Where no other is set, the registry is also the one for the gate's
     /// [upkeep](TokenAuthBuilder::upkeep).
+    ///
+    /// Another gate over the same store, in this process or another, hears of its changes from a feed
+    /// ([`AuthHandle::follow`]) or from the store, when what it remembers is due.
     pub fn issuer(&self, registry: impl TokenRegistry + 'static, policy: impl PolicyProvider + 'static) -> TokenIssuer {
         let authenticator = &self.gate.authenticator;
         let registry: Arc<dyn ErasedRegistry> = Arc::new(registry);

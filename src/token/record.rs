@@ -330,6 +330,12 @@ impl SecretSlot {
     }
 }
 
+impl fmt::Display for SecretSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Why a record's token does not work, whatever secret is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeadReason {
@@ -408,7 +414,7 @@ impl TokenState {
 
 impl fmt::Display for TokenState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 

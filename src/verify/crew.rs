@@ -389,4 +389,17 @@ mod tests {
         assert!(size == 1 || size * 2 <= cores, "{size} of {cores} are more than half");
         assert!(size == 4 || (size + 1) * 2 > cores, "{size} of {cores} are less than half");
     }
+
+    #[tokio::test]
+    async fn a_dropped_crew_lets_its_workers_go() {
+        let (crew, limits) = (Crew::new(2), VerifyLimits::default());
+        let release = blocked(&crew, key());
+        crew.run(key(), &limits, |_| ()).unwrap().await.unwrap();
+        idle(&crew, 1).await;
+        let workers = Arc::downgrade(&crew.floor);
+        drop((crew, release));
+        while workers.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

@@ -248,7 +248,7 @@ async fn a_lost_event_refuses_what_would_be_admitted() {
 #[tokio::test]
 async fn all_sinks_get_every_event() {
     let sinks: [RecordingSink; 3] = std::array::from_fn(|_| RecordingSink::new());
-    let fan_out = FanOut::new(sinks.clone().map(|sink| Arc::new(sink) as Arc<dyn AuditSink>));
+    let fan_out = sinks.iter().cloned().fold(FanOut::default(), FanOut::and);
     let bench = Bench::with(|builder| builder.audit(fan_out).on_audit_failure(OnAuditFailure::Refuse));
     let token = bench.token(Scope::ReadOnly).await;
     assert_eq!(bench.send(bearer(&token)).await, (200, 1));

@@ -12,6 +12,7 @@ mod allocations;
 mod audit;
 mod cache_model;
 mod cache_rules;
+mod columns;
 mod configuration;
 mod conformance;
 mod desk;

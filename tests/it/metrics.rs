@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder};
-use tower_token_auth::{MemoryStore, Scope};
+use tower_token_auth::{MemoryStore, Scope, VerifyLimits};
 
 use crate::cache_rules::bench::{Bench, forge, status};
 
@@ -87,8 +87,8 @@ async fn the_numbers_of_a_gate_are_published_under_stable_names() {
         ("hashes_total", " result=refuted", 0),
         ("hashes_total", " result=failed", 0),
         ("hashes_total", " result=refused", 0),
-        ("hashes_total", " result=timed_out", 0),
         ("hashes_joined_total", "", 0),
+        ("hash_waits_timed_out_total", "", 0),
         ("audit_events_total", " result=unheard", 0),
         ("audit_events_total", " result=written", 4),
         ("audit_events_total", " result=coalesced", 0),
@@ -112,6 +112,27 @@ async fn the_numbers_of_a_gate_are_published_under_stable_names() {
     assert_eq!(read.len(), expected.len() + 2, "{read:#?}");
     let names = format!("{read:?}");
     assert!(!names.contains(token.id().as_str()) && !names.contains("alice"), "no token and no owner: {names}");
+}
+
+#[tokio::test]
+async fn who_gave_up_waiting_is_counted_apart_from_what_hashes_came_to() {
+    let bench = Bench::with(|builder| builder.verification(VerifyLimits::default().own_workers(1)));
+    let token = bench.token(Scope::ReadOnly).await;
+    let held = bench.hasher.hold();
+    let mut late = Box::pin(bench.status(&token));
+    assert!((&mut late).now_or_never().is_none());
+    bench.clock.advance(Duration::from_secs(2));
+    assert_eq!(late.await, 503);
+    drop(held);
+    while bench.auth.handle().stats().hashes.proved == 0 {
+        tokio::task::yield_now().await;
+    }
+    let kept = Kept::default();
+    with_local_recorder(&kept, || bench.auth.handle().publish_metrics());
+    let read = kept.read();
+    let results = read.iter().filter(|(name, _)| name.starts_with("tower_token_auth_hashes_total"));
+    assert_eq!(results.map(|(_, number)| number).sum::<u64>(), 1, "one verification, one result");
+    assert_eq!(read["tower_token_auth_hash_waits_timed_out_total realm=api"], 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A sink that is slow, fails or panics, behind a queue: nothing waits, and every decision is accounted for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::test_util::{CheapHasher, ManualClock, RecordingSink, ScriptedStore, draft_with};
 use tower_token_auth::{
-    Action, Actor, AuditError, AuditEvent, AuditSink, AuditTally, BuildError, FanOut, IssuePolicy, NewToken, NoAudit,
-    OnAuditFailure, Outcome, Prefix, QueuedSink, Scope, TokenAuthLayer, TokenRegistry, TracingSink,
+    Action, Actor, AuditError, AuditEvent, AuditSink, AuditTally, BuildError, Clock, FanOut, IssuePolicy, Monotonic,
+    NewToken, NoAudit, OnAuditFailure, Outcome, Prefix, QueuedSink, Scope, Sleep, Timestamp, TokenAuthLayer,
+    TokenRegistry, TracingSink,
 };
 
 /// A sink that stands still while its door is closed.
@@ -90,20 +91,28 @@ async fn bench_of(sink: Doored, queue: QueuedSink, audit: impl AuditSink, policy
 
 impl Bench {
     async fn send(&self, authorization: Option<String>) -> u16 {
+        self.send_to("/", authorization).await
+    }
+
+    async fn send_to(&self, path: &str, authorization: Option<String>) -> u16 {
         let served = Arc::clone(&self.served);
         let inner = service_fn(move |_: Request<Body>| {
             served.fetch_add(1, Ordering::SeqCst);
             async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) }
         });
-        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
         if let Some(value) = authorization {
             request.headers_mut().insert(AUTHORIZATION, value.parse().unwrap());
         }
         self.auth.layer(inner).oneshot(request).await.unwrap().status().as_u16()
     }
 
+    fn credentials(&self) -> Option<String> {
+        Some(format!("Bearer {}", self.token))
+    }
+
     async fn proved(&self) -> u16 {
-        self.send(Some(format!("Bearer {}", self.token))).await
+        self.send(self.credentials()).await
     }
 
     async fn noise(&self) -> u16 {
@@ -128,18 +137,25 @@ fn tally(written: u64, coalesced: u64, lost: u64, queued: u64) -> AuditTally {
 
 #[tokio::test]
 async fn events_arrive_in_order_and_whole() {
-    let bench = bench(Doored::default(), 100, 10, OnAuditFailure::Continue).await;
-    let direct = RecordingSink::new();
-    for _ in 0..20 {
-        assert_eq!(bench.proved().await, 200);
+    // More noise than there are places: what is summed up must not come before what is not.
+    let bench = bench(Doored::closed(), 100, 10, OnAuditFailure::Continue).await;
+    let paths = |kind: &str, count: usize| (0..count).map(|at| format!("/{kind}/{at}")).collect::<Vec<_>>();
+    for (proved, noise) in paths("proved", 80).iter().zip(paths("noise", 80)) {
+        assert_eq!(bench.send_to(proved, bench.credentials()).await, 200);
+        assert_eq!(bench.send_to(&noise, None).await, 401);
     }
-    assert_eq!(bench.flushed().await, tally(20, 0, 0, 0));
+    bench.sink.open();
+    assert_eq!(bench.flushed().await, tally(90, 70, 0, 0));
     let events = bench.sink.within.events();
-    assert!(events.windows(2).all(|pair| pair[0].at <= pair[1].at));
-    assert_eq!(events[0].path.as_deref(), Some("/"));
-    assert_eq!(events[0].method.as_deref(), Some("GET"));
-    assert_eq!(events[0].owner.as_deref(), Some("alice"));
-    assert!(direct.events().is_empty());
+    let arrived = |outcome| {
+        let of_it = events.iter().filter(move |event| event.outcome == outcome);
+        of_it.filter_map(|event| event.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(arrived(Outcome::Allowed), paths("proved", 80));
+    assert_eq!(arrived(Outcome::Refused), paths("noise", 10));
+    let last = events.last().unwrap();
+    assert_eq!((last.outcome, last.count, last.path.as_deref()), (Outcome::Refused, 70, None));
+    assert_eq!((events[0].method.as_deref(), events[0].owner.as_deref()), (Some("GET"), Some("alice")));
 }
 
 #[tokio::test]
@@ -206,14 +222,16 @@ async fn a_loss_is_reported_with_its_number_once_the_sink_writes_again() {
 
 #[tokio::test]
 async fn a_sink_that_fails_or_panics_loses_what_it_was_given_and_nothing_else() {
-    let bench = bench(Doored::default(), 100, 10, OnAuditFailure::Refuse).await;
+    let bench = bench(Doored::default(), 100, 10, OnAuditFailure::Continue).await;
     for (set, before) in [(RecordingSink::fail_all as fn(&RecordingSink, bool), 0), (RecordingSink::panic_all, 1)] {
         set(&bench.sink.within, true);
-        for _ in 0..5 {
-            assert_eq!(bench.proved().await, 200, "taken in, as far as anybody knows");
+        for _ in 0..4 {
+            assert_eq!(bench.proved().await, 200);
         }
-        assert_eq!(bench.flushed().await, tally(before, 0, 5 * (before + 1), 0));
+        bench.flushed().await;
         set(&bench.sink.within, false);
+        assert_eq!(bench.proved().await, 200, "found out by the fifth that is lost");
+        assert_eq!(bench.flushed().await, tally(before, 0, 5 * (before + 1), 0));
         assert_eq!(bench.proved().await, 200);
         assert_eq!(bench.flushed().await, tally(before + 1, 0, 5 * (before + 1), 0));
     }
@@ -226,6 +244,101 @@ async fn a_sink_that_fails_or_panics_loses_what_it_was_given_and_nothing_else() 
         .map(|event| event.count)
         .sum();
     assert_eq!(reported, 10);
+}
+
+#[tokio::test]
+async fn while_the_sink_within_fails_nothing_is_admitted_that_must_be_on_record() {
+    for (policy, status) in [(OnAuditFailure::Refuse, 503), (OnAuditFailure::Continue, 200)] {
+        let bench = bench(Doored::default(), 100, 10, policy).await;
+        assert_eq!(bench.proved().await, 200);
+        bench.queue.flush().await;
+        bench.sink.within.fail_all(true);
+        assert_eq!(bench.proved().await, 200, "taken in, as far as anybody knows");
+        bench.queue.flush().await;
+        for _ in 0..10 {
+            assert_eq!(bench.proved().await, status);
+            assert_eq!(bench.noise().await, 401, "a refusal stays one");
+            bench.queue.flush().await;
+        }
+        assert_eq!(bench.served.load(Ordering::SeqCst), if status == 503 { 2 } else { 12 });
+        bench.sink.within.fail_all(false);
+        assert_eq!(bench.proved().await, status, "it is only found out by this one");
+        bench.queue.flush().await;
+        for _ in 0..10 {
+            assert_eq!(bench.proved().await, 200);
+        }
+        assert_eq!(bench.flushed().await, tally(11, 0, 22, 0));
+        let reports = bench.sink.reasons().into_iter().filter(|(action, ..)| *action == Action::ReportLoss);
+        assert_eq!(reports.map(|(.., count)| count).sum::<u64>(), 22);
+    }
+}
+
+#[tokio::test]
+async fn the_desk_obeys_a_sink_that_fails_behind_its_queue() {
+    let bench = bench(Doored::default(), 100, 10, OnAuditFailure::Refuse).await;
+    let desk = bench.auth.issuer(ScriptedStore::default(), IssuePolicy::default());
+    let new = || NewToken::new("alice", "one", Scope::ReadOnly);
+    bench.sink.within.fail_all(true);
+    assert!(desk.issue(&Actor::system("test"), new()).await.is_ok(), "nobody knows it yet");
+    bench.queue.flush().await;
+    assert!(desk.issue(&Actor::system("test"), new()).await.is_err());
+    bench.sink.within.fail_all(false);
+    bench.noise().await;
+    bench.queue.flush().await;
+    assert!(desk.issue(&Actor::system("test"), new()).await.is_ok(), "any event shows that it is well");
+}
+
+/// A clock that can be told to panic.
+#[derive(Debug, Clone, Default)]
+struct Moody(ManualClock, Arc<AtomicBool>);
+
+impl Clock for Moody {
+    fn wall(&self) -> Timestamp {
+        if self.1.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("the clock was told to panic"));
+        }
+        self.0.wall()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.0.sleep(duration)
+    }
+}
+
+/// Panics when it is woken.
+struct Grumpy;
+
+impl std::task::Wake for Grumpy {
+    fn wake(self: Arc<Self>) {
+        std::panic::resume_unwind(Box::new("not before ten"));
+    }
+}
+
+#[tokio::test]
+async fn no_panic_ends_the_thread_or_leaves_a_flush_waiting() {
+    let (sink, clock) = (Doored::closed(), Moody::default());
+    let queue = QueuedSink::builder(sink.clone()).capacity(4).noise(1).clock(clock.clone()).build().unwrap();
+    let bench = bench_of(sink, queue.clone(), queue, OnAuditFailure::Continue).await;
+    for _ in 0..5 {
+        bench.proved().await;
+    }
+    // Losses are reported, and dated by the clock.
+    clock.1.store(true, Ordering::SeqCst);
+    let waker = std::task::Waker::from(Arc::new(Grumpy));
+    let mut rude = bench.queue.flush();
+    assert!(rude.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let polite = bench.queue.flush();
+    bench.sink.open();
+    polite.await;
+    assert_eq!(bench.tally(), tally(3, 0, 2, 0));
+    clock.1.store(false, Ordering::SeqCst);
+    bench.noise().await;
+    assert_eq!(bench.flushed().await, tally(4, 0, 2, 0));
+    assert_eq!(bench.sink.reasons().last(), Some(&(Action::ReportLoss, Outcome::Unavailable, 2)), "none was forgotten");
 }
 
 #[tokio::test]
@@ -298,6 +411,20 @@ fn a_queue_without_room_is_a_build_error() {
     assert!(QueuedSink::builder(NoAudit::new()).capacity(2).noise(1).build().is_ok());
 }
 
+#[test]
+fn a_queue_can_be_required_to_record_where_the_sink_within_can() {
+    let required = |sink: QueuedSink| {
+        TokenAuthLayer::builder(ScriptedStore::default()).audit(sink).on_audit_failure(OnAuditFailure::Refuse).build()
+    };
+    for deaf in [QueuedSink::new(TracingSink::new()), QueuedSink::new(NoAudit::new())] {
+        let error = required(deaf.unwrap()).unwrap_err();
+        assert!(matches!(error, BuildError::AuditCannotFail), "{error}");
+    }
+    assert!(required(QueuedSink::new(RecordingSink::new()).unwrap()).is_ok());
+    let optional = TokenAuthLayer::builder(ScriptedStore::default());
+    assert!(optional.audit(QueuedSink::new(TracingSink::new()).unwrap()).build().is_ok());
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_before_the_decision_is_on_record() {
     let (store, sink) = (ScriptedStore::default(), RecordingSink::new());
@@ -360,24 +487,32 @@ async fn a_hundred_thousand_decisions_from_many_threads_are_all_accounted_for() 
 
 #[tokio::test]
 async fn an_outage_of_the_sink_is_logged_at_once_and_at_each_doubling() {
-    let (store, sink) = (ScriptedStore::default(), RecordingSink::new());
-    let auth = TokenAuthLayer::builder(store).audit(sink.clone()).build().unwrap();
-    let inner =
-        service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
-    let ask = async || auth.layer(inner).oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    let (sink, queue) = (Doored::default(), QueuedSink::new(NoAudit::new()).unwrap());
+    let bench = bench_of(sink.clone(), queue, sink.within.clone(), OnAuditFailure::Continue).await;
     let captured = crate::tower_contract::Captured::default();
     let _listening = captured.listen();
-    sink.fail_all(true);
-    for _ in 0..100 {
-        ask().await;
-    }
     let told = || captured.text().matches("an audit event was not recorded").count();
+    for at in 0..100 {
+        sink.within.fail_all(true);
+        if at % 2 == 0 {
+            bench.proved().await
+        } else {
+            bench.noise().await
+        };
+        sink.within.fail_all(false);
+        bench.proved().await;
+        bench.noise().await;
+    }
     assert_eq!(told(), 7, "1, 2, 4, 8, 16, 32, 64");
-    sink.fail_all(false);
-    ask().await;
-    sink.fail_all(true);
-    ask().await;
-    assert_eq!(told(), 8, "another outage");
+    for (successes, logged) in [(900, 7), (1_000, 8)] {
+        for _ in 0..successes {
+            bench.proved().await;
+        }
+        sink.within.fail_all(true);
+        bench.proved().await;
+        sink.within.fail_all(false);
+        assert_eq!(told(), logged, "another outage begins after 1,000 successes in a row");
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

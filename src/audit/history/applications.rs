@@ -37,7 +37,7 @@ impl UserAgent {
 
 impl fmt::Display for UserAgent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Named(name) => name,
             Self::Unnamed => "(unnamed)",
             Self::Other => "(other)",

@@ -60,13 +60,10 @@ const STRIDE: usize = 1_000;
 ///
 /// # Example
 /// ```
-/// use std::sync::Arc;
-/// use tower_token_auth::{
-///     AuditHistory, AuditSink, FanOut, HistoryFilter, MemoryStore, Outcome, TokenAuthLayer, TracingSink,
-/// };
+/// use tower_token_auth::{AuditHistory, FanOut, HistoryFilter, MemoryStore, Outcome, TokenAuthLayer, TracingSink};
 ///
 /// let history = AuditHistory::new();
-/// let audit = FanOut::new([Arc::new(history.clone()) as Arc<dyn AuditSink>, Arc::new(TracingSink::new())]);
+/// let audit = FanOut::default().and(history.clone()).and(TracingSink::new());
 /// let auth = TokenAuthLayer::builder(MemoryStore::new()).audit(audit).build()?;
 ///
 /// let refused = HistoryFilter::all().outcome(Outcome::Refused);
