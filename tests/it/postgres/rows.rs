@@ -135,16 +135,18 @@ async fn no_change_is_lost() {
 #[tokio::test]
 async fn logs_show_the_statement_and_no_value() {
     let Some((store, prefix)) = open().await else { return };
-    let (_, record) = draft("who is not named", Scope::ReadOnly).unwrap();
     let captured = Captured::default();
-    {
+    let mut values = Vec::new();
+    // Another test that begins or ceases to listen may make this one deaf for a moment.
+    while !captured.text().contains(&format!("{prefix}tokens")) {
+        let (_, record) = draft("who is not named", Scope::ReadOnly).unwrap();
         let _listening = captured.listen();
         store.insert(record.clone()).await.unwrap();
         store.find(&record.id()).await.unwrap().unwrap();
+        values.push(record.secret().to_text().split_off(40));
     }
-    let (logged, hash) = (captured.text(), record.secret().to_text());
-    assert!(logged.contains(&format!("{prefix}tokens")), "{logged}");
-    for value in [record.owner().as_str(), &hash[hash.len() - 8..]] {
+    let logged = captured.text();
+    for value in values.iter().map(String::as_str).chain(["who is not named"]) {
         assert!(!logged.contains(value), "{value} in {logged}");
     }
 }
