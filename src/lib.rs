@@ -112,12 +112,18 @@ pub use middleware::{
 pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use store::SqlNameError;
 pub use store::{
-    Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, OwnerDirectory, TokenFilter,
-    TokenPage, TokenRegistry, TokenStore, UpdateError,
+    AnyStore, Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, OwnerDirectory,
+    TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError,
 };
 #[cfg(feature = "redis")]
 pub use store::{KeyPrefixError, RedisFeed, RedisStore};
+#[cfg(feature = "postgres")]
+pub use store::{PostgresFeed, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use store::{SqliteFeed, SqliteStore};
 pub use text::TextError;
 pub use token::{
     AttributeError, Attributes, CreatedBy, CreatedByError, LastUsed, PlaintextToken, Prefix, PrefixError,

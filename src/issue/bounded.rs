@@ -12,7 +12,7 @@ use super::provider::ErasedPolicy;
 use crate::clock::{Clock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::{OwnerId, TokenId};
-use crate::store::{Change, Cursor, ErasedRegistry, InsertError, TokenFilter, TokenPage, UpdateError};
+use crate::store::{Change, Cursor, Durability, ErasedRegistry, InsertError, TokenFilter, TokenPage, UpdateError};
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// People wait at a desk, and a browser gives up after a minute.
@@ -95,6 +95,10 @@ impl ErasedRegistry for Bounded<dyn ErasedRegistry> {
 
     fn prune(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.within(PRUNING, self.asked.prune(time))
+    }
+
+    fn durability(&self) -> Durability {
+        self.asked.durability()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Change, Cursor, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
+use super::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError};
 use crate::clock::Timestamp;
 use crate::decision::{StoreError, UnavailableCause};
 use crate::id::{OwnerId, TokenId};
@@ -79,6 +79,7 @@ pub(crate) trait ErasedRegistry: Send + Sync {
     fn bar_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>>;
     fn lift_owner<'a>(&'a self, owner: &'a OwnerId) -> BoxFuture<'a, Result<(), StoreError>>;
     fn prune(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+    fn durability(&self) -> Durability;
 }
 
 impl<T: TokenRegistry> ErasedRegistry for T {
@@ -121,5 +122,9 @@ impl<T: TokenRegistry> ErasedRegistry for T {
 
     fn prune(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(TokenRegistry::prune(self, time))
+    }
+
+    fn durability(&self) -> Durability {
+        TokenRegistry::durability(self)
     }
 }

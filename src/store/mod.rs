@@ -3,6 +3,7 @@
 //! The gate needs [`TokenStore`], one method. The desk needs [`TokenRegistry`], which also writes. Both are plain
 //! traits with async methods; the crate erases them behind its own doors, so no type parameter spreads.
 
+mod any;
 mod change;
 mod durability;
 mod erased;
@@ -12,6 +13,8 @@ mod memory;
 mod owners;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{KeyPrefixError, RedisFeed, RedisStore};
+pub use any::AnyStore;
 pub use change::{Change, ChangeError};
 pub use durability::Durability;
 pub(crate) use erased::{ErasedRegistry, ErasedStore, FindError, FindResult};
@@ -29,6 +33,12 @@ pub use list::{Cursor, TokenFilter, TokenPage};
 pub use memory::MemoryStore;
 pub use owners::OwnerDirectory;
 pub(crate) use owners::{ErasedOwners, Vetted};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use sql::SqlNameError;
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresFeed, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteFeed, SqliteStore};
 
 use crate::clock::Timestamp;
 use crate::decision::StoreError;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tower_token_auth::test_util::ScriptedStore;
 use tower_token_auth::test_util::conformance::{self, ConformanceError};
 use tower_token_auth::{
-    Attributes, Change, Cursor, Durability, InsertError, Label, LastUsed, MemoryStore, OwnerId, Revision, StoreError,
-    Timestamp, TokenFilter, TokenId, TokenPage, TokenRecord, TokenRegistry, TokenStore, UpdateError,
+    AnyStore, Attributes, Change, Cursor, Durability, InsertError, Label, LastUsed, MemoryStore, OwnerId, Revision,
+    StoreError, Timestamp, TokenFilter, TokenId, TokenPage, TokenRecord, TokenRegistry, TokenStore, UpdateError,
 };
 
 #[tokio::test]
@@ -19,6 +19,11 @@ async fn the_memory_store_conforms() {
 #[tokio::test]
 async fn a_shared_and_a_scripted_store_conform_as_the_store_within() {
     conformance::check(|| async { Arc::new(ScriptedStore::default()) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_any_type_conforms_as_the_store_within() {
+    conformance::check(|| async { AnyStore::new(MemoryStore::new()) }).await.unwrap();
 }
 
 #[tokio::test]

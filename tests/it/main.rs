@@ -35,6 +35,8 @@ pub mod oracles;
 mod owners;
 mod pass_modes;
 mod policy_at_use;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod properties;
 mod queued_sink;
 #[cfg(all(unix, feature = "redis"))]
@@ -47,6 +49,10 @@ mod secrecy;
 #[cfg(unix)]
 mod servers;
 mod siege;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stats;
 mod threshold;
 mod token_headers;

@@ -57,6 +57,7 @@ fn various() -> Verdict<Vec<TokenFilter>> {
         all().expires_before(at(20_000)),
         all().unused_since(at(400)),
         all().never_wrote(),
+        all().live_at(at(20_000)),
         all().owner(owner.clone()).scope(Scope::ReadOnly).state(TokenState::Active),
         all().owner(owner).created_before(at(400)).expires_before(at(40_000)).unused_since(at(700)).never_wrote(),
     ])

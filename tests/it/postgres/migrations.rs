@@ -1,0 +1,66 @@
+//! Making the tables.
+
+use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, Row};
+use tower_token_auth::test_util::mint;
+use tower_token_auth::{PostgresStore, Scope, TokenStore};
+
+use super::{by_hand, open, pool, with_prefix};
+use crate::servers::unique;
+
+const REPEATS: usize = 50;
+
+#[tokio::test]
+async fn several_processes_migrate_at_once() {
+    let Some(pool) = pool().await else { return };
+    for _ in 0..REPEATS {
+        let prefix = unique("m");
+        let mut stores = Vec::new();
+        for _ in 0..2 {
+            stores.push(with_prefix(&prefix).await.unwrap());
+        }
+        for outcome in join_all(stores.iter().map(PostgresStore::migrate)).await {
+            outcome.unwrap();
+        }
+        let count = format!("SELECT count(*) AS n FROM {prefix}migrations");
+        let row = sqlx::query(AssertSqlSafe(count)).fetch_one(&pool).await.unwrap();
+        assert_eq!(row.get::<i64, _>("n"), 1);
+    }
+}
+
+#[tokio::test]
+async fn migrating_again_keeps_what_is_there() {
+    let Some((store, _)) = open().await else { return };
+    let token = mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    store.migrate().await.unwrap();
+    assert!(store.find(&token.id()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn tables_of_a_later_release_are_left_alone() {
+    let Some((store, prefix)) = open().await else { return };
+    let pool = pool().await.unwrap();
+    by_hand(&pool, &format!("INSERT INTO {prefix}migrations (version) VALUES (2)")).await;
+    assert!(store.migrate().await.is_err());
+    by_hand(&pool, &format!("DELETE FROM {prefix}migrations WHERE version = 2")).await;
+    store.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_in_another_schema_is_another_store() {
+    let Some((store, prefix)) = open().await else { return };
+    let pool = pool().await.unwrap();
+    let schema = unique("s");
+    let other = with_prefix(&prefix).await.unwrap().with_schema(&schema).unwrap();
+    assert!(other.migrate().await.is_err(), "the schema is not there");
+    by_hand(&pool, &format!("CREATE SCHEMA {schema}")).await;
+    other.migrate().await.unwrap();
+    let token = mint(&other, "alice", Scope::ReadOnly).await.unwrap();
+    assert!(other.find(&token.id()).await.unwrap().is_some());
+    assert!(store.find(&token.id()).await.unwrap().is_none());
+    for wrong in ["", "a-b", "x\"; DROP SCHEMA public; --", "Auth", "$user"] {
+        assert!(store.clone().with_schema(wrong).is_err(), "{wrong:?}");
+    }
+    let keyword = store.with_schema("user").unwrap();
+    assert!(keyword.migrate().await.is_err(), "a keyword is a name like any other, and there is no such schema");
+}
