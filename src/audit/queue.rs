@@ -248,10 +248,15 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::resume_unwind;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Wake, Waker};
+    use std::time::Duration;
+
     use super::*;
     use crate::audit::SampledSink;
     use crate::audit::fixtures::{allowed, anonymous, desk, forbidden, would_forbid};
-    use crate::clock::SystemClock;
+    use crate::clock::{Monotonic, Sleep, SystemClock, Timestamp};
     use crate::test_util::{RecordedEvent, RecordingSink};
 
     fn queue(inner: impl AuditSink, proved: usize, noise: usize) -> Queue {
@@ -412,6 +417,55 @@ mod tests {
         assert!((&mut flush).now_or_never().is_none());
         queue.drain();
         assert!(flush.now_or_never().is_some());
+    }
+
+    /// A clock that panics when it is told to.
+    #[derive(Debug)]
+    struct Moody(SystemClock, AtomicBool);
+
+    impl Clock for Moody {
+        fn wall(&self) -> Timestamp {
+            if self.1.load(Ordering::SeqCst) {
+                resume_unwind(Box::new("the clock was told to panic"));
+            }
+            self.0.wall()
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            self.0.monotonic()
+        }
+
+        fn sleep(&self, duration: Duration) -> Sleep {
+            self.0.sleep(duration)
+        }
+    }
+
+    /// Panics when it is woken.
+    struct Grumpy;
+
+    impl Wake for Grumpy {
+        fn wake(self: Arc<Self>) {
+            resume_unwind(Box::new("not before ten"));
+        }
+    }
+
+    #[test]
+    fn no_panic_ends_the_thread_or_leaves_a_flush_waiting() {
+        let (sink, clock) = (RecordingSink::new(), Arc::new(Moody(SystemClock::new(), AtomicBool::new(true))));
+        let queue = Queue::new(Arc::new(sink.clone()), Arc::clone(&clock) as Arc<dyn Clock>, 3, 1);
+        let lost = (0..5).filter(|_| queue.take_in(allowed(1)).is_err()).count();
+        let (mut rude, polite) = (queue.flush(), queue.flush());
+        let waker = Waker::from(Arc::new(Grumpy));
+        assert!(rude.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // The loss cannot be reported, because a report has a date.
+        queue.drain();
+        assert!(polite.now_or_never().is_some());
+        assert_eq!((lost, queue.accounts()), (2, [3, 0, 0, 2, 0]));
+        clock.1.store(false, Ordering::SeqCst);
+        queue.take_in(anonymous()).unwrap();
+        queue.drain();
+        let report = sink.take().last().map(|event| (event.action, event.count));
+        assert_eq!(report, Some((Action::ReportLoss, 2)), "none was forgotten");
     }
 
     #[test]

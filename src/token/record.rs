@@ -306,7 +306,11 @@ impl TokenRecord {
     pub(crate) fn live_secret(&self, slot: SecretSlot, now: Timestamp) -> Option<&SecretHash> {
         match slot {
             SecretSlot::Current => Some(&self.secret),
-            SecretSlot::Retiring => self.retiring.as_ref().filter(|old| now < old.until).map(|old| &old.secret),
+            // One that is the current one, too, is no second secret.
+            SecretSlot::Retiring => {
+                let retiring = self.retiring.as_ref().map(|old| (&old.secret, old.until));
+                retiring.filter(|(old, until)| now < *until && **old != self.secret).map(|(old, _)| old)
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A sink that is slow, fails or panics, behind a queue: nothing waits, and every decision is accounted for.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -12,9 +12,8 @@ use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_token_auth::test_util::{CheapHasher, ManualClock, RecordingSink, ScriptedStore, draft_with};
 use tower_token_auth::{
-    Action, Actor, AuditError, AuditEvent, AuditSink, AuditTally, BuildError, Clock, FanOut, IssuePolicy, Monotonic,
-    NewToken, NoAudit, OnAuditFailure, Outcome, Prefix, QueuedSink, Scope, Sleep, Timestamp, TokenAuthLayer,
-    TokenRegistry, TracingSink,
+    Action, Actor, AuditError, AuditEvent, AuditSink, AuditTally, BuildError, FanOut, IssuePolicy, NewToken, NoAudit,
+    OnAuditFailure, Outcome, Prefix, QueuedSink, Scope, TokenAuthLayer, TokenRegistry, TracingSink,
 };
 
 /// A sink that stands still while its door is closed.
@@ -286,59 +285,6 @@ async fn the_desk_obeys_a_sink_that_fails_behind_its_queue() {
     bench.noise().await;
     bench.queue.flush().await;
     assert!(desk.issue(&Actor::system("test"), new()).await.is_ok(), "any event shows that it is well");
-}
-
-/// A clock that can be told to panic.
-#[derive(Debug, Clone, Default)]
-struct Moody(ManualClock, Arc<AtomicBool>);
-
-impl Clock for Moody {
-    fn wall(&self) -> Timestamp {
-        if self.1.load(Ordering::SeqCst) {
-            std::panic::resume_unwind(Box::new("the clock was told to panic"));
-        }
-        self.0.wall()
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        self.0.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Sleep {
-        self.0.sleep(duration)
-    }
-}
-
-/// Panics when it is woken.
-struct Grumpy;
-
-impl std::task::Wake for Grumpy {
-    fn wake(self: Arc<Self>) {
-        std::panic::resume_unwind(Box::new("not before ten"));
-    }
-}
-
-#[tokio::test]
-async fn no_panic_ends_the_thread_or_leaves_a_flush_waiting() {
-    let (sink, clock) = (Doored::closed(), Moody::default());
-    let queue = QueuedSink::builder(sink.clone()).capacity(4).noise(1).clock(clock.clone()).build().unwrap();
-    let bench = bench_of(sink, queue.clone(), queue, OnAuditFailure::Continue).await;
-    for _ in 0..5 {
-        bench.proved().await;
-    }
-    // Losses are reported, and dated by the clock.
-    clock.1.store(true, Ordering::SeqCst);
-    let waker = std::task::Waker::from(Arc::new(Grumpy));
-    let mut rude = bench.queue.flush();
-    assert!(rude.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
-    let polite = bench.queue.flush();
-    bench.sink.open();
-    polite.await;
-    assert_eq!(bench.tally(), tally(3, 0, 2, 0));
-    clock.1.store(false, Ordering::SeqCst);
-    bench.noise().await;
-    assert_eq!(bench.flushed().await, tally(4, 0, 2, 0));
-    assert_eq!(bench.sink.reasons().last(), Some(&(Action::ReportLoss, Outcome::Unavailable, 2)), "none was forgotten");
 }
 
 #[tokio::test]

@@ -137,5 +137,6 @@ pub(super) fn says(record: &TokenRecord, ask: Ask, wall: Timestamp) -> &'static 
 
 pub(super) fn live_hashes(record: &TokenRecord, wall: Timestamp) -> Vec<&SecretHash> {
     let retiring = record.retiring().filter(|retiring| wall < retiring.until()).map(|retiring| retiring.secret());
+    let retiring = retiring.filter(|old| *old != record.secret());
     [record.secret()].into_iter().chain(retiring).collect()
 }
