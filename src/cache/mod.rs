@@ -297,7 +297,11 @@ impl Cache {
                 if current() { Some(settled.clone()) } else { old.cloned() }
             });
             // A proof may have come between the two maps: it is not to stand on an older record.
-            self.proved.alter(&key, |entry| *entry = entry.updated(&settled.known, trust.filter(|_| current())));
+            self.proved.alter(&key, |entry| {
+                if current() {
+                    *entry = entry.updated(&settled.known, trust);
+                }
+            });
         }
         Found::of(&settled, mark)
     }
