@@ -21,7 +21,7 @@
 //! | what a desk waits for its store or policy | 20 s, pruning 10 min | people wait at a desk, and a browser gives up after a minute; pruning goes over everything |
 //! | turns of those who issue under a limit | 64, shared by owners | nobody's slow listing holds up everybody |
 //! | tries against somebody who changes the token at the same time | 4; what only takes away, 64 | a thief must not be able to keep it |
-//! | secrets that wait for a re-hash | 64 | they are text in memory: what finds no place waits for the next cold start |
+//! | secrets that wait for a re-hash | 64, for 10 s | they are text in memory: what finds no place waits for the next cold start |
 //! | [`QueuedSink`](crate::QueuedSink) | 10,000 events, of them 1,000 noise | seconds of a busy server, some 5 MiB |
 //! | [`SampledSink`](crate::SampledSink) | 10 events of a token a minute | one is a proof of life, ten show what it does; to the minute when it was in use |
 //! | [`ThresholdSink`](crate::ThresholdSink) | 50 refusals of a token within a minute | more than a client's retries, less than a guesser's minute |
