@@ -24,7 +24,7 @@ impl Cache {
                 candidates.push(hash.clone());
             }
         }
-        if candidates.is_empty() || self.is_refuted(claim, record, now) {
+        if candidates.is_empty() || self.is_refuted(claim, record, &candidates, now) {
             return Judgement::Decided(Err(Reason::Mismatch));
         }
         Judgement::Prove(candidates)

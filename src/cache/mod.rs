@@ -185,11 +185,11 @@ impl Cache {
         recalled
     }
 
-    /// Whether a slow hash has refuted this secret for this record lately.
-    pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, now: Moment) -> bool {
+    /// Whether a slow hash has refuted this secret lately for these hashes, which are of this record.
+    pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, hashes: &[SecretHash], now: Moment) -> bool {
         let key = key_of(&claim.id);
         // A wall clock that was stepped back makes a retired secret live again: that one was not refuted.
-        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
+        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some_and(|hash| hashes.contains(hash));
         let covers = |(version, with): (Version, bool)| version == record.version() && (with || !retiring);
         let negative = Negative::Refuted(key, claim.tag);
         let refuted = self.recall_absence(&negative, key, now, |absence| absence.judged.is_some_and(covers));

@@ -90,15 +90,16 @@ fn a_proof_whose_hash_is_gone_leaves_the_newer_revision_alone() {
 fn a_secret_is_refuted_for_one_revision_and_a_while() {
     let (cache, claim, now) = cold();
     let (other, found) = (self::claim(&cache, claim.id), cache.filled(1, &claim, &hash("one"), now));
+    let hashes = [hash("one")];
     let [first, second] = [1, 2].map(|revision| record(claim.id, revision, hash("one"), now));
-    assert!(!cache.is_refuted(&claim, &first, now));
+    assert!(!cache.is_refuted(&claim, &first, &hashes, now));
     cache.refute(&claim, &found, now);
-    assert!(cache.is_refuted(&claim, &first, now));
-    assert!(!cache.is_refuted(&claim, &second, now), "another revision");
-    assert!(!cache.is_refuted(&other, &first, now), "another secret");
-    assert!(!cache.is_refuted(&claim, &first, now + CacheConfig::default().negative_ttl), "it has ended");
+    assert!(cache.is_refuted(&claim, &first, &hashes, now));
+    assert!(!cache.is_refuted(&claim, &second, &hashes, now), "another revision");
+    assert!(!cache.is_refuted(&other, &first, &hashes, now), "another secret");
+    assert!(!cache.is_refuted(&claim, &first, &hashes, now + CacheConfig::default().negative_ttl), "it has ended");
     cache.distrust(&claim.id);
-    assert!(!cache.is_refuted(&claim, &first, now), "and nothing read before is believed");
+    assert!(!cache.is_refuted(&claim, &first, &hashes, now), "and nothing read before is believed");
 }
 
 #[test]
