@@ -64,8 +64,12 @@ pub async fn hits() -> Vec<Contender> {
         hit(&default, "ours: hit, audit to tracing, nobody listens"),
         default.contender("ours", "ours: hit, extensions in use", |t| Template::bearer(t).with_extension(), 200),
         hit(&Ours::audited(NoAudit::new()).await, "ours: hit, no audit"),
-        hit(&Ours::audited(queue.clone()).await, "ours: hit, audit in JSON through a queue").settling(move || flush(&queue)),
-        hit(&Ours::audited(JsonLinesSink::new(std::io::sink())).await, "ours: hit, audit in JSON on the request's thread"),
+        hit(&Ours::audited(queue.clone()).await, "ours: hit, audit in JSON through a queue")
+            .settling(move || flush(&queue)),
+        hit(
+            &Ours::audited(JsonLinesSink::new(std::io::sink())).await,
+            "ours: hit, audit in JSON on the request's thread",
+        ),
         hit(&Ours::audited(Arc::clone(&history)).await, "ours: hit, audit into the history"),
     ]
 }
@@ -84,7 +88,11 @@ pub async fn refusals() -> Vec<Contender> {
         refused("ours: no header", |_| Template::anonymous(), 401),
         refused("ours: another scheme", |_| Template::authorization("Basic YWxpY2U6c2VjcmV0"), 401),
         refused("ours: two words", |_| Template::authorization("Bearer two words"), 400),
-        refused("ours: a token of somebody else", |_| Template::bearer("ghp_0123456789abcdef0123456789abcdef0123"), 401),
+        refused(
+            "ours: a token of somebody else",
+            |_| Template::bearer("ghp_0123456789abcdef0123456789abcdef0123"),
+            401,
+        ),
         refused("ours: bad checksum", Template::mistyped, 401),
         reading.contender("refusal", "ours: a write with a read-only token", |t| Template::bearer(t).post(), 403),
     ]

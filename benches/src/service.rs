@@ -70,6 +70,11 @@ impl Template {
         Self { credentials: Some((name, value)), ..Self::anonymous() }
     }
 
+    /// The header that credentials are sent in.
+    pub const fn credentials(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.credentials.as_ref()
+    }
+
     pub fn post(self) -> Self {
         Self { method: Method::POST, ..self }
     }

@@ -1,14 +1,18 @@
 //! As many tokens as one likes, made of their numbers: neither they nor their records take memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use http::HeaderValue;
+use tower::Layer;
 use tower_token_auth::{
-    Label, OwnerId, Scope, Scratch, SecretHash, SecretHasher, StoreError, Timestamp, TokenId, TokenRecord, TokenSecret,
-    TokenStore,
+    CacheConfig, Label, NoAudit, OwnerId, Scope, Scratch, SecretHash, SecretHasher, Sha256Hasher, StoreError,
+    Timestamp, TokenAuth, TokenAuthLayer, TokenId, TokenRecord, TokenSecret, TokenStore,
 };
 
+use crate::{Bare, Template, call};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// All tokens have the same secret, and every id is one of a live token.
@@ -41,11 +45,31 @@ impl EveryToken {
         self.found.load(Ordering::Relaxed)
     }
 
-    /// The header of token number `n`.
-    pub fn header(&self, n: u64) -> HeaderValue {
+    /// A request with token number `n`.
+    pub fn template(&self, n: u64) -> Template {
         let text = format!("tta_{}_{}", id(n), self.secret.expose());
         let checksum = digits::<6>(crc32fast::hash(text.as_bytes()).into());
-        HeaderValue::try_from(format!("Bearer {text}{checksum}")).expect("a token is visible ASCII")
+        Template::bearer(&(text + &checksum))
+    }
+
+    /// A gate over all these tokens, which has met none of them and will forget none of `capacity` for a day.
+    ///
+    /// # Panics
+    /// Where the system has no random bytes.
+    pub fn gate(&self, capacity: usize) -> TokenAuth<Bare> {
+        let cache = CacheConfig::default().ttl(DAY).refresh_ahead(Duration::ZERO).proved(capacity);
+        let builder = TokenAuthLayer::builder(self.clone()).hasher(Sha256Hasher::new()).audit(NoAudit::new());
+        builder.cache(cache).build().expect("the configuration is valid").layer(Bare)
+    }
+
+    /// Shows these tokens to `gate`.
+    ///
+    /// # Panics
+    /// Where it does not admit them.
+    pub fn show(&self, gate: &mut TokenAuth<Bare>, numbers: impl IntoIterator<Item = u64>) {
+        for n in numbers {
+            assert_eq!(call(gate, self.template(n).request()), 200, "token {n}");
+        }
     }
 }
 

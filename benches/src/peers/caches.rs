@@ -143,7 +143,8 @@ pub fn jwt<R: Default>() -> Peer<Layer<impl Users, R>> {
 
 /// One token for everybody, compared as it is.
 #[expect(deprecated, reason = "deprecated as too basic, and still what people meet first")]
-pub fn static_bearer<R: Default>() -> Peer<ValidateRequestHeaderLayer<tower_http::auth::require_authorization::Bearer<R>>> {
+pub fn static_bearer<R: Default>()
+-> Peer<ValidateRequestHeaderLayer<tower_http::auth::require_authorization::Bearer<R>>> {
     let layer = ValidateRequestHeaderLayer::bearer(TOKEN);
     Peer { name: "tower-http static bearer", layer, template: Template::bearer(TOKEN) }
 }

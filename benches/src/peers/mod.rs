@@ -41,12 +41,13 @@ pub fn boxed() -> Contender {
     use futures_util::future::BoxFuture;
     use http::{Request, Response};
 
-    let service = tower::service_fn(|request: Request<Body>| -> BoxFuture<'static, Result<_, std::convert::Infallible>> {
-        Box::pin(async move {
-            drop(std::hint::black_box(request));
-            Ok(Response::new(Body::new()))
-        })
-    });
+    let service =
+        tower::service_fn(|request: Request<Body>| -> BoxFuture<'static, Result<_, std::convert::Infallible>> {
+            Box::pin(async move {
+                drop(std::hint::black_box(request));
+                Ok(Response::new(Body::new()))
+            })
+        });
     Contender::new("floor", "a boxed future, nothing else", service, Template::bearer(TOKEN), 200)
 }
 

@@ -12,8 +12,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_http::auth::{AsyncAuthorizeRequest, AsyncRequireAuthorizationLayer};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
-use super::caches::unauthorized;
 use super::Peer;
+use super::caches::unauthorized;
 use crate::{Body, Template};
 
 /// Where the session keeps its user.
@@ -62,7 +62,8 @@ pub async fn tower_sessions<R: Default>() -> Peer<Checked<SessionManagerLayer<Me
     session.insert(KEY, User { owner: "alice".to_owned(), writes: true }).await.expect("a user serialises");
     session.save().await.expect("memory takes a session");
     let cookie = format!("id={}", session.id().expect("a saved session has an id"));
-    let layer = Stack::new(AsyncRequireAuthorizationLayer::new(RequireUser(PhantomData)), SessionManagerLayer::new(store));
+    let layer =
+        Stack::new(AsyncRequireAuthorizationLayer::new(RequireUser(PhantomData)), SessionManagerLayer::new(store));
     Peer { name: "tower-sessions, memory store", layer, template: Template::cookie(&cookie) }
 }
 
