@@ -294,7 +294,7 @@ impl Core {
         let now = self.now();
         // Invalidated since the flight began, it may have brought what was true before. And a request that nobody has
         // polled for long must not be judged by what was true then.
-        if !self.cache.is_current(&claim.id, landed.mark) || !landed.until.holds(now) {
+        if !self.cache.is_current(landed.mark) || !landed.until.holds(now) {
             return self.advance(claim, proven);
         }
         // Others may have learnt better since it landed.

@@ -141,7 +141,7 @@ impl Cache {
     }
 
     pub(crate) fn claim(&self, token: ParsedToken) -> Claim {
-        Claim { id: token.id, tag: self.key.tag(&token.secret), secret: token.secret }
+        Claim { id: token.id, tag: self.key.tag(token.secret.as_bytes()), secret: token.secret }
     }
 
     /// The hot path: a fresh record and a proved secret. `None` where it takes more to decide.
@@ -172,7 +172,7 @@ impl Cache {
         if let Some(found) = found(&self.proved).or_else(|| found(&self.unproved)) {
             return Recalled::Found(found);
         }
-        match self.recall_absence(&Negative::Unknown(key), key, now, |_| true) {
+        match self.recall_absence(&Negative::Unknown(key), now, |_| true) {
             true => Recalled::Unknown,
             false => Recalled::Nothing,
         }
@@ -192,14 +192,14 @@ impl Cache {
         let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some_and(|hash| hashes.contains(hash));
         let covers = |(version, with): (Version, bool)| version == record.version() && (with || !retiring);
         let negative = Negative::Refuted(key, claim.tag);
-        let refuted = self.recall_absence(&negative, key, now, |absence| absence.judged.is_some_and(covers));
+        let refuted = self.recall_absence(&negative, now, |absence| absence.judged.is_some_and(covers));
         self.negative_hits.fetch_add(u64::from(refuted), Ordering::Relaxed);
         refuted
     }
 
-    fn recall_absence(&self, negative: &Negative, key: u128, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
+    fn recall_absence(&self, negative: &Negative, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
         let holds = |absence: &Absence| {
-            absence.until.holds(now) && self.generations.is_current(key, absence.mark) && covers(absence)
+            absence.until.holds(now) && self.generations.is_current(absence.mark) && covers(absence)
         };
         self.negatives.read(negative, holds).unwrap_or(false)
     }
@@ -232,8 +232,8 @@ impl Cache {
         self.generations.mark(key_of(id))
     }
 
-    pub(crate) fn is_current(&self, id: &TokenId, mark: Mark) -> bool {
-        self.generations.is_current(key_of(id), mark)
+    pub(crate) fn is_current(&self, mark: Mark) -> bool {
+        self.generations.is_current(mark)
     }
 
     /// Takes in what a look-up brought that began at `started`, when the generations stood at `mark`; answers with
@@ -252,7 +252,7 @@ impl Cache {
 
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
         let until = FreshUntil(started + self.config.negative_ttl);
-        let current = || self.generations.is_current(key, mark);
+        let current = || self.generations.is_current(mark);
         for map in [&self.proved, &self.unproved] {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
@@ -267,7 +267,7 @@ impl Cache {
 
     /// The store knows the id by now: that it did not is over, also for a wall clock that is stepped back.
     fn forget_unknown(&self, key: u128, mark: Mark) {
-        let outdated = || !self.generations.is_current(key, mark);
+        let outdated = || !self.generations.is_current(mark);
         self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.copied().filter(|_| outdated()));
     }
 
@@ -279,7 +279,7 @@ impl Cache {
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
-        let current = || answered.is_none() || self.generations.is_current(key, mark);
+        let current = || answered.is_none() || self.generations.is_current(mark);
         self.proved.merge(
             key,
             |_| true,

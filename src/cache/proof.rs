@@ -4,35 +4,37 @@ use std::fmt;
 
 use sha2::block_api::compress256;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use crate::base62::{self, RandomError};
 use crate::secret::{SecretHash, TokenSecret};
 use crate::token::{SecretSlot, TokenRecord};
 
-/// A gate's own random key, under which secrets are tagged.
-pub(crate) struct TagKey(Zeroizing<[u8; 16]>);
+/// A gate's own random key, under which secrets are tagged: 16 random bytes, in the block that is hashed.
+pub(crate) struct TagKey(Block);
 
 impl TagKey {
     const LEN: usize = 16;
+    /// Where a secret stands in the block.
+    const SECRET: std::ops::Range<usize> = Self::LEN..Self::LEN + TokenSecret::LEN;
 
     pub(crate) fn generate() -> Result<Self, RandomError> {
-        let mut key = Zeroizing::new([0; Self::LEN]);
-        base62::random_bytes(&mut *key)?;
-        Ok(Self(key))
+        let mut block = Block::padded(Self::SECRET.end);
+        let (key, _) = block.0.split_at_mut(Self::LEN);
+        base62::random_bytes(key)?;
+        Ok(Self(block))
     }
 
     /// SHA-256 over the key and the secret, both of fixed length. One-way even for whoever has the key (G11): a dump
     /// of the process gives tags, not secrets.
-    pub(crate) fn tag(&self, secret: &TokenSecret) -> Tag {
-        let mut block = Zeroizing::new(padded(TagKey::LEN + TokenSecret::LEN));
-        let (key, rest) = block.split_at_mut(Self::LEN);
-        key.copy_from_slice(&*self.0);
-        if let Some(place) = rest.get_mut(..TokenSecret::LEN) {
-            place.copy_from_slice(secret.as_bytes());
+    pub(crate) fn tag(&self, secret: &[u8; TokenSecret::LEN]) -> Tag {
+        // A copy of the whole block: the compression reads sixteen bytes at a time, and waits for what was written in
+        // smaller pieces.
+        let mut block = self.0.clone();
+        if let Some(place) = block.0.get_mut(Self::SECRET) {
+            place.copy_from_slice(secret);
         }
         let mut state = INITIAL;
-        compress256(&mut state, std::slice::from_ref(&*block));
+        compress256(&mut state, std::slice::from_ref(&block.0));
         Tag::of_state(state)
     }
 }
@@ -41,17 +43,29 @@ impl TagKey {
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The only block of a message of `len` bytes, at most 55, apart from the message itself (FIPS 180-4, §5.1.1). One
-/// compression of it is all of SHA-256; the ordinary interface takes twice as long for so little.
-#[expect(clippy::indexing_slicing, reason = "constant indices below 64; `len` is a constant below 56")]
-const fn padded(len: usize) -> [u8; 64] {
-    assert!(len < 56);
-    let mut block = [0_u8; 64];
-    block[len] = 0x80;
-    let bits = (len as u64 * 8).to_be_bytes();
-    block[62] = bits[6];
-    block[63] = bits[7];
-    block
+/// The only block of a short message, wiped when dropped. One compression of it is all of SHA-256; the ordinary
+/// interface takes twice as long for so little.
+#[derive(Clone)]
+struct Block([u8; 64]);
+
+impl Block {
+    /// The block of a message of `len` bytes, at most 55, apart from the message itself (FIPS 180-4, §5.1.1).
+    #[expect(clippy::indexing_slicing, reason = "constant indices below 64; `len` is a constant below 56")]
+    const fn padded(len: usize) -> Self {
+        assert!(len < 56);
+        let mut block = [0_u8; 64];
+        block[len] = 0x80;
+        let bits = (len as u64 * 8).to_be_bytes();
+        block[62] = bits[6];
+        block[63] = bits[7];
+        Self(block)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        zeroize::zeroize_bytes(&mut self.0);
+    }
 }
 
 /// What a gate remembers of a secret.
@@ -144,8 +158,9 @@ mod tests {
     fn a_tag_is_the_sha_256_of_key_and_secret() {
         for _ in 0..100 {
             let (key, secret) = (TagKey::generate().unwrap(), TokenSecret::generate().unwrap());
-            let digest = Sha256::new().chain_update(*key.0).chain_update(secret.expose()).finalize();
-            let words: Vec<u8> = key.tag(&secret).0.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let bytes = &key.0.0[..TagKey::LEN];
+            let digest = Sha256::new().chain_update(bytes).chain_update(secret.expose()).finalize();
+            let words: Vec<u8> = key.tag(secret.as_bytes()).0.iter().flat_map(|word| word.to_be_bytes()).collect();
             assert_eq!(words, digest.as_slice());
         }
     }

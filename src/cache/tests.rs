@@ -117,7 +117,7 @@ fn what_was_asked_before_an_invalidation_is_not_remembered() {
     let (cache, claim, now) = cold();
     let outdated = cache.mark(&claim.id);
     cache.distrust(&claim.id);
-    assert!(!cache.is_current(&claim.id, outdated));
+    assert!(!cache.is_current(outdated));
     assert!(cache.fill(&claim.id, None, now, outdated).is_none());
     assert!(matches!(cache.recall(&claim.id, now), Recalled::Nothing));
     let known = record(claim.id, 1, hash("one"), now);
