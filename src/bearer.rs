@@ -42,6 +42,12 @@ impl Authorization {
         Self { first, lines: before - headers.len() }
     }
 
+    /// What follows the scheme in the one spelling that nearly all clients use. It need not be a token.
+    pub(crate) fn plain(&self) -> Option<&[u8]> {
+        let line = self.first.as_ref().filter(|_| self.lines == 1)?;
+        line.as_bytes().strip_prefix(b"Bearer ")
+    }
+
     pub(crate) fn read(&self) -> Credentials<'_> {
         parse(self.first.as_ref().map(HeaderValue::as_bytes), self.lines)
     }

@@ -1,41 +1,47 @@
 //! Proofs: remembering that a secret was right without remembering the secret.
 
 use std::fmt;
+use std::ops::Range;
 
 use sha2::block_api::compress256;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::base62::{self, RandomError};
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{SecretSlot, TokenRecord};
+use crate::token::{Seal, SecretSlot, TokenRecord};
 
-/// A gate's own random key, under which secrets are tagged: 16 random bytes, in the block that is hashed.
-pub(crate) struct TagKey(Block);
+/// A gate's own random key, 16 bytes, in the blocks that are hashed under it.
+pub(crate) struct TagKey {
+    secret: Block,
+    text: Block,
+}
 
 impl TagKey {
     const LEN: usize = 16;
-    /// Where a secret stands in the block.
-    const SECRET: std::ops::Range<usize> = Self::LEN..Self::LEN + TokenSecret::LEN;
+    /// Where a secret stands in a block.
+    const SECRET: Range<usize> = Self::LEN..Self::LEN + TokenSecret::LEN;
+    /// Where the checksum stands in the block of a text. A byte for the prefix follows.
+    const CHECKSUM: Range<usize> = Self::SECRET.end..Self::SECRET.end + 6;
 
     pub(crate) fn generate() -> Result<Self, RandomError> {
-        let mut block = Block::padded(Self::SECRET.end);
-        let (key, _) = block.0.split_at_mut(Self::LEN);
-        base62::random_bytes(key)?;
-        Ok(Self(block))
+        let mut key = Zeroizing::new([0; Self::LEN]);
+        base62::random_bytes(&mut *key)?;
+        let block = |len| Block::padded(len).with(0..Self::LEN, &*key);
+        Ok(Self { secret: block(Self::SECRET.end), text: block(Self::CHECKSUM.end + 1) })
     }
 
     /// SHA-256 over the key and the secret, both of fixed length. One-way even for whoever has the key (G11): a dump
     /// of the process gives tags, not secrets.
     pub(crate) fn tag(&self, secret: &[u8; TokenSecret::LEN]) -> Tag {
-        // A copy of the whole block: the compression reads sixteen bytes at a time, and waits for what was written in
-        // smaller pieces.
-        let mut block = self.0.clone();
-        if let Some(place) = block.0.get_mut(Self::SECRET) {
-            place.copy_from_slice(secret);
-        }
-        let mut state = INITIAL;
-        compress256(&mut state, std::slice::from_ref(&block.0));
-        Tag::of_state(state)
+        self.secret.clone().with(Self::SECRET, secret).hash()
+    }
+
+    /// The same over all of a token's text but its id. The message is longer, so no tag of a secret is one of a text.
+    pub(crate) fn tag_text(&self, secret: &[u8; TokenSecret::LEN], seal: Seal) -> Tag {
+        let end = Self::CHECKSUM.end;
+        let block = self.text.clone().with(Self::SECRET, secret).with(Self::CHECKSUM, &seal.checksum);
+        block.with(end..end + 1, &[seal.prefix]).hash()
     }
 }
 
@@ -43,7 +49,8 @@ impl TagKey {
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The only block of a short message, wiped when dropped. One compression of it is all of SHA-256; the ordinary
+/// The only block of a short message, wiped when dropped. It is copied as a whole, because the compression reads sixteen
+/// bytes at a time and would wait for what is written in smaller pieces. One compression of it is all of SHA-256; the ordinary
 /// interface takes twice as long for so little.
 #[derive(Clone)]
 struct Block([u8; 64]);
@@ -59,6 +66,19 @@ impl Block {
         block[62] = bits[6];
         block[63] = bits[7];
         Self(block)
+    }
+
+    fn with(mut self, place: Range<usize>, bytes: &[u8]) -> Self {
+        if let Some(place) = self.0.get_mut(place).filter(|place| place.len() == bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        self
+    }
+
+    fn hash(self) -> Tag {
+        let mut state = INITIAL;
+        compress256(&mut state, std::slice::from_ref(&self.0));
+        Tag::of_state(state)
     }
 }
 
@@ -79,7 +99,7 @@ impl Tag {
     }
 
     /// In constant time. By words, which costs a tenth of what it does by bytes.
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         let differing = self.0.iter().zip(&other.0).fold(0, |all, (one, two)| all | (one ^ two));
         differing.ct_eq(&0).into()
     }
@@ -154,14 +174,22 @@ mod tests {
 
     use super::*;
 
+    #[track_caller]
+    fn assert_digest(tag: Tag, parts: &[&[u8]]) {
+        let digest = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize();
+        let words: Vec<u8> = tag.0.iter().flat_map(|word| word.to_be_bytes()).collect();
+        assert_eq!(words, digest.as_slice());
+    }
+
     #[test]
-    fn a_tag_is_the_sha_256_of_key_and_secret() {
-        for _ in 0..100 {
+    fn a_tag_is_the_sha_256_of_the_key_and_what_is_tagged() {
+        for prefix in [0, 1, u8::MAX] {
             let (key, secret) = (TagKey::generate().unwrap(), TokenSecret::generate().unwrap());
-            let bytes = &key.0.0[..TagKey::LEN];
-            let digest = Sha256::new().chain_update(bytes).chain_update(secret.expose()).finalize();
-            let words: Vec<u8> = key.tag(secret.as_bytes()).0.iter().flat_map(|word| word.to_be_bytes()).collect();
-            assert_eq!(words, digest.as_slice());
+            let (seal, bytes) = (Seal { prefix, checksum: *b"0Zz9aA" }, &key.secret.0[..TagKey::LEN]);
+            assert_eq!(bytes, &key.text.0[..TagKey::LEN]);
+            assert_digest(key.tag(secret.as_bytes()), &[bytes, secret.as_bytes()]);
+            let text = key.tag_text(secret.as_bytes(), seal);
+            assert_digest(text, &[bytes, secret.as_bytes(), &seal.checksum, &[prefix]]);
         }
     }
 
