@@ -275,6 +275,8 @@ pub enum BuildError {
     Prefix(PrefixError),
     /// A prefix is accepted twice.
     PrefixTwice,
+    /// More than 256 prefixes are accepted.
+    TooManyPrefixes,
     /// A number that must be at least 1 is zero.
     Zero(&'static str),
     /// A time that must be more than zero is zero.
@@ -309,6 +311,7 @@ impl fmt::Display for BuildError {
             Self::PrefixTwice => {
                 f.write_str("a token prefix is accepted twice; remove one `accept_prefix`")
             }
+            Self::TooManyPrefixes => f.write_str("more than 256 token prefixes are accepted; remove `accept_prefix` of old ones"),
             Self::Zero(option) => write!(f, "{option} is zero; set it to at least 1"),
             Self::NoTime(option) => write!(f, "{option} is zero; set it to more than zero, such as two seconds"),
             Self::RefreshAhead => f.write_str(

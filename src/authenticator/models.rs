@@ -157,7 +157,7 @@ impl Model {
 
     async fn request(&self) -> Verdict {
         let (id, secret) = self.store.token.clone();
-        match self.gate.authenticate(ParsedToken { id, secret }) {
+        match self.gate.authenticate(ParsedToken::of_parts(id, secret)) {
             Attempt::Decided(verdict) => verdict,
             Attempt::Pending(verdict) => verdict.await,
         }

@@ -21,7 +21,7 @@ use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits};
 use crate::hash::{Argon2Hasher, SecretHasher};
 use crate::request::RequestHead;
 use crate::store::{ErasedRegistry, ErasedStore, TokenRegistry};
-use crate::token::Prefix;
+use crate::token::{Cut, Prefix};
 
 /// What becomes of a request without credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,7 +124,7 @@ impl TokenAuthBuilder {
         Self { prefix: prefix.as_ref().to_owned(), ..self }
     }
 
-    /// Another prefix that is accepted, for a change of prefix.
+    /// Another prefix that is accepted, for a change of prefix. At most 255 beside the one that is issued.
     pub fn accept_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.accepted.push(prefix.as_ref().to_owned());
         self
@@ -306,6 +306,9 @@ impl TokenAuthBuilder {
                 return Err(BuildError::PrefixTwice);
             }
             prefixes.push(prefix);
+        }
+        if prefixes.len() > Cut::MAX_PREFIXES {
+            return Err(BuildError::TooManyPrefixes);
         }
         Ok(prefixes)
     }
