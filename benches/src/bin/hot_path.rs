@@ -5,25 +5,26 @@
 use benches::raw::Raw;
 use benches::rounds::{measure, table};
 use benches::{arguments, ours, peers};
+use futures_executor::block_on;
 
 /// Calls of each contender in a round.
 const CALLS: usize = 20_000;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+/// Not within tokio: it makes whoever asks its locks more than 128 times in a turn wait for the next one.
+fn main() {
     let rounds = arguments::value("--rounds").unwrap_or(41);
     let mut contenders = vec![peers::bare()];
-    contenders.extend(ours::hits().await);
+    contenders.extend(block_on(ours::hits()));
     contenders.extend([
         peers::static_bearer().contender(),
         peers::hand_written_dashmap().contender(),
         peers::hand_written_moka().contender(),
         peers::jwt().contender(),
-        peers::tower_sessions().await.contender(),
-        peers::axum_login().await.contender(),
+        block_on(peers::tower_sessions()).contender(),
+        block_on(peers::axum_login()).contender(),
         peers::boxed(),
     ]);
-    contenders.extend(ours::refusals().await);
+    contenders.extend(block_on(ours::refusals()));
     measure(&mut contenders, rounds, CALLS);
     table(&contenders, &mut Raw::open());
 }
