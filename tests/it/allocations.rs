@@ -7,11 +7,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower::{Layer, Service, service_fn};
 use tower_token_auth::test_util::{ManualClock, ScriptedStore, mint};
 use tower_token_auth::{
-    IssuePolicy, MemoryStore, NoAudit, PlaintextToken, Prefix, Scope, Sha256Hasher, TokenAuthBuilder, TokenAuthLayer,
+    IssuePolicy, MemoryStore, NoAudit, PlaintextToken, Prefix, ResponseBody, Scope, Sha256Hasher, TokenAuthBuilder,
+    TokenAuthLayer,
 };
 
 use crate::cache_rules::bench::{Bench, bearer};
@@ -60,6 +61,8 @@ fn hot_allocations(configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder)
     let token = runtime.block_on(bench.hot(Scope::ReadWrite));
     let mut service =
         bench.auth.layer(service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty())))));
+    // What a thread sets up for a token that it meets again.
+    (0..3).for_each(|_| drop(service.call(bearer(&token))));
     let (mut called, mut answered) = (0, 0);
     for _ in 0..100 {
         let request = bearer(&token);
@@ -97,6 +100,8 @@ async fn admissions(kept: bool) -> u64 {
     let mut service = auth.layer(inner);
     assert_eq!(service.call(bearer(&token)).await.unwrap().status(), 200);
     assert_eq!(auth.handle().stats().upkeep.noted, u64::from(kept));
+    // What a thread sets up for a token that it meets again.
+    (0..3).for_each(|_| drop(service.call(bearer(&token))));
     let mut count = 0;
     for _ in 0..100 {
         let request = bearer(&token);
@@ -110,6 +115,96 @@ async fn admissions(kept: bool) -> u64 {
 #[tokio::test]
 async fn noting_uses_allocates_nothing_where_none_is_due() {
     assert_eq!(admissions(true).await, admissions(false).await);
+}
+
+/// The allocations of one call: of deciding on it, and of the inner service's or the gate's answer to it. Every one of
+/// 100 calls has the same.
+fn each_call(mut service: impl Gated, request: impl Fn() -> Request<Body>, status: u16) -> (u64, u64) {
+    let counts = (0..103).map(|_| {
+        let request = request();
+        let (mut answer, mut response) = (None, None);
+        let called = allocation_counter::measure(|| answer = Some(service.call(request))).count_total;
+        let answered = allocation_counter::measure(|| response = answer.take().unwrap().now_or_never()).count_total;
+        assert_eq!(response.unwrap().unwrap().status(), status);
+        (called, answered)
+    });
+    // The first calls are those of a token that has just come.
+    let counts: Vec<_> = counts.skip(3).collect();
+    assert_eq!(counts, [counts[0]; 100], "every call is alike");
+    counts[0]
+}
+
+trait Gated: Service<Request<Body>, Response = Response<ResponseBody<Body>>, Error = Infallible> {}
+
+impl<S: Service<Request<Body>, Response = Response<ResponseBody<Body>>, Error = Infallible>> Gated for S {}
+
+/// A gate over one token that it has met, before a service that allocates nothing.
+fn met(scope: Scope, configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilder) -> (impl Gated, PlaintextToken) {
+    let store = MemoryStore::new();
+    let token = mint(&store, "alice", scope).now_or_never().unwrap().unwrap();
+    let builder = configure(TokenAuthLayer::builder(store).hasher(Sha256Hasher::new()));
+    let inner = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::default()))));
+    let mut service = builder.build().unwrap().layer(inner);
+    assert_eq!(service.call(bearer(&token)).now_or_never().unwrap().unwrap().status(), 200);
+    (service, token)
+}
+
+#[test]
+fn a_hit_allocates_for_the_extension_only() {
+    let hit = |in_use: bool| {
+        let (service, token) = met(Scope::ReadOnly, |builder| builder);
+        let request = || {
+            let mut request = bearer(&token);
+            if in_use {
+                request.extensions_mut().insert("of an outer layer");
+            }
+            request
+        };
+        each_call(service, request, 200)
+    };
+    assert_eq!(hit(false), (3, 0), "the extensions' map, its table and the token");
+    assert_eq!(hit(true), (1, 0), "the token");
+}
+
+#[test]
+fn events_that_nobody_listens_to_allocate_nothing() {
+    let hit = |builder: fn(TokenAuthBuilder) -> TokenAuthBuilder| {
+        let (service, token) = met(Scope::ReadOnly, builder);
+        each_call(service, || bearer(&token), 200)
+    };
+    assert_eq!(hit(|builder| builder), hit(|builder| builder.audit(NoAudit::new())));
+}
+
+#[test]
+fn a_refusal_allocates_for_its_response_so_often() {
+    let refusal = |line: Option<&str>, status| {
+        let (service, _) = met(Scope::ReadOnly, |builder| builder.audit(NoAudit::new()));
+        let request = || {
+            let mut request = Request::new(Body::default());
+            if let Some(line) = line {
+                request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_str(line).unwrap());
+            }
+            request
+        };
+        each_call(service, request, status)
+    };
+    let lines = [
+        (None, 401),
+        (Some("Basic dXNlcg=="), 401),
+        (Some("Bearer two words"), 400),
+        (Some("Bearer ghp_of_somebody_else"), 401),
+        (Some("Bearer tta_0123456789abcdef_short"), 401),
+    ];
+    for (line, status) in lines {
+        assert_eq!(refusal(line, status), (6, 0), "{line:?}");
+    }
+    let (service, token) = met(Scope::ReadOnly, |builder| builder.audit(NoAudit::new()));
+    let write = || {
+        let mut request = bearer(&token);
+        *request.method_mut() = Method::POST;
+        request
+    };
+    assert_eq!(each_call(service, write, 403), (7, 0), "forbidden");
 }
 
 #[test]
