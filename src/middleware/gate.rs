@@ -89,7 +89,9 @@ impl Gate {
         }
         // From here on no event, no closure and no renderer sees what was presented.
         let authorization = Authorization::take(&mut request.headers);
-        if let Some((id, verdict)) = self.recognise(&authorization) {
+        let text = authorization.plain().and_then(|text| Cut::of(text, &self.prefixes).ok());
+        // What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
+        if let Some((id, verdict)) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
             return self.conclude(request, required, verdict, Presented { id, authorization }).into();
         }
         match self.sight(&authorization) {
@@ -99,12 +101,6 @@ impl Gate {
                 Reception::Refused(self.refuse(request, row, reason, Subject::Nobody, None))
             }
         }
-    }
-
-    /// What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
-    fn recognise(&self, authorization: &Authorization) -> Option<(TokenId, Verdict)> {
-        let text = Cut::of(authorization.plain()?, &self.prefixes).ok()?;
-        self.authenticator.recognise(&text)
     }
 
     fn sight(&self, authorization: &Authorization) -> Sighting {
