@@ -40,6 +40,7 @@ pub(super) struct Gate {
     pub(super) report_only: ReportOnly,
     pub(super) token_headers: bool,
     pub(super) keep_authorization: bool,
+    pub(super) extension: bool,
 }
 
 /// What becomes of a request.
@@ -193,7 +194,9 @@ impl Gate {
         if self.keep_authorization {
             authorization.put_back(&mut request.headers);
         }
-        request.extensions.insert(token);
+        if self.extension {
+            request.extensions.insert(token);
+        }
     }
 
     fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
