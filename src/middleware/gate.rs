@@ -40,6 +40,7 @@ pub(super) struct Gate {
     pub(super) report_only: ReportOnly,
     pub(super) token_headers: bool,
     pub(super) keep_authorization: bool,
+    pub(super) extension: bool,
 }
 
 /// What becomes of a request.
@@ -89,7 +90,9 @@ impl Gate {
         }
         // From here on no event, no closure and no renderer sees what was presented.
         let authorization = Authorization::take(&mut request.headers);
-        if let Some((id, verdict)) = self.recognise(&authorization) {
+        let text = authorization.plain().and_then(|text| Cut::of(text, &self.prefixes).ok());
+        // What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
+        if let Some((id, verdict)) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
             return self.conclude(request, required, verdict, Presented { id, authorization }).into();
         }
         match self.sight(&authorization) {
@@ -99,12 +102,6 @@ impl Gate {
                 Reception::Refused(self.refuse(request, row, reason, Subject::Nobody, None))
             }
         }
-    }
-
-    /// What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
-    fn recognise(&self, authorization: &Authorization) -> Option<(TokenId, Verdict)> {
-        let text = Cut::of(authorization.plain()?, &self.prefixes).ok()?;
-        self.authenticator.recognise(&text)
     }
 
     fn sight(&self, authorization: &Authorization) -> Sighting {
@@ -197,7 +194,9 @@ impl Gate {
         if self.keep_authorization {
             authorization.put_back(&mut request.headers);
         }
-        request.extensions.insert(token);
+        if self.extension {
+            request.extensions.insert(token);
+        }
     }
 
     fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
