@@ -57,12 +57,14 @@ impl Ours {
 pub async fn hits() -> Vec<Contender> {
     let hit = |ours: &Ours, name| ours.contender("ours", name, Template::bearer, 200);
     let default = Ours::audited(TracingSink::new()).await;
+    let plain = Ours::new(Scope::ReadWrite, TokenAuthBuilder::without_extension).await;
     let queue = QueuedSink::builder(JsonLinesSink::new(std::io::sink())).capacity(100_000).build();
     let queue = queue.expect("the system has a thread for the queue");
     let history = Arc::new(AuditHistory::new());
     vec![
         hit(&default, "ours: hit, audit to tracing, nobody listens"),
         default.contender("ours", "ours: hit, extensions in use", |t| Template::bearer(t).with_extension(), 200),
+        hit(&plain, "ours: hit, without extension"),
         hit(&Ours::audited(NoAudit::new()).await, "ours: hit, no audit"),
         hit(&Ours::audited(queue.clone()).await, "ours: hit, audit in JSON through a queue")
             .settling(move || flush(&queue)),

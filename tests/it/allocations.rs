@@ -151,8 +151,8 @@ fn met(scope: Scope, configure: impl FnOnce(TokenAuthBuilder) -> TokenAuthBuilde
 
 #[test]
 fn a_hit_allocates_for_the_extension_only() {
-    let hit = |in_use: bool| {
-        let (service, token) = met(Scope::ReadOnly, |builder| builder);
+    let hit = |in_use: bool, configure: fn(TokenAuthBuilder) -> TokenAuthBuilder| {
+        let (service, token) = met(Scope::ReadOnly, configure);
         let request = || {
             let mut request = bearer(&token);
             if in_use {
@@ -162,8 +162,9 @@ fn a_hit_allocates_for_the_extension_only() {
         };
         each_call(service, request, 200)
     };
-    assert_eq!(hit(false), (3, 0), "the extensions' map, its table and the token");
-    assert_eq!(hit(true), (1, 0), "the token");
+    assert_eq!(hit(false, |builder| builder), (3, 0), "the extensions' map, its table and the token");
+    assert_eq!(hit(true, |builder| builder), (1, 0), "the token");
+    assert_eq!(hit(false, TokenAuthBuilder::without_extension), (0, 0));
 }
 
 #[test]

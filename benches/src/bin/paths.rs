@@ -11,10 +11,11 @@ use tower_token_auth::{
 };
 
 /// What can be counted, and what it is answered.
-const PATHS: [(&str, u16); 11] = [
+const PATHS: [(&str, u16); 12] = [
     ("bare", 200),
     ("hit", 200),
     ("hit_extensions_in_use", 200),
+    ("hit_without_extension", 200),
     ("hit_audit_to_tracing", 200),
     ("missing", 401),
     ("other_scheme", 401),
@@ -35,6 +36,7 @@ fn main() {
     let scope = if path == "forbidden" { Scope::ReadOnly } else { Scope::ReadWrite };
     let (gate, token) = gate(scope, |builder| match path.as_str() {
         "hit_audit_to_tracing" => builder,
+        "hit_without_extension" => builder.audit(NoAudit::new()).without_extension(),
         _ => builder.audit(NoAudit::new()),
     });
     let template = template(&path, &token);

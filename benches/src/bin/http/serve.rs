@@ -12,12 +12,13 @@ use benches::Template;
 use benches::ours::Ours;
 use benches::peers::{self, Peer};
 use tokio::net::TcpListener;
-use tower_token_auth::{AuditHistory, AuditSink, JsonLinesSink, NoAudit, QueuedSink, TracingSink};
+use tower_token_auth::{AuditHistory, AuditSink, JsonLinesSink, NoAudit, QueuedSink, Scope, TracingSink};
 
 pub const BARE: &str = "bare";
 const NO_AUDIT: &str = "ours: no audit";
 const AROUND: &str = "ours: no audit, around the router";
 const NOBODY_LISTENS: &str = "ours: audit to tracing, nobody listens";
+const PLAIN: &str = "ours: no audit, without extension";
 const HISTORY: &str = "ours: audit into the history";
 const QUEUED_JSON: &str = "ours: audit in JSON to a file, through a queue";
 const DIRECT_JSON: &str = "ours: audit in JSON to a file, on the request's thread";
@@ -31,10 +32,11 @@ const SESSIONS: &str = "tower-sessions, memory store";
 const LOGIN: &str = "axum-login, memory store";
 
 /// All servers but the bare one.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     NOBODY_LISTENS,
     AROUND,
     NO_AUDIT,
+    PLAIN,
     HISTORY,
     QUEUED_JSON,
     DIRECT_JSON,
@@ -76,6 +78,7 @@ async fn site(name: &str) -> Site {
     match name {
         BARE => Site { router: router(), template: Template::bearer("of-no-interest"), log: None },
         NO_AUDIT => audited(NoAudit::new()).await,
+        PLAIN => plain().await,
         AROUND => around().await,
         NOBODY_LISTENS => audited(TracingSink::new()).await,
         HISTORY => audited(Arc::new(AuditHistory::new())).await,
@@ -93,6 +96,11 @@ async fn site(name: &str) -> Site {
 
 fn router() -> Router {
     Router::new().route("/issues", get(|| async { "[]" }))
+}
+
+async fn plain() -> Site {
+    let ours = Ours::new(Scope::ReadWrite, |builder| builder.audit(NoAudit::new()).without_extension()).await;
+    Site { router: router().route_layer(ours.layer), template: Template::bearer(&ours.token), log: None }
 }
 
 async fn audited(sink: impl AuditSink) -> Site {
