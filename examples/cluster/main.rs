@@ -1,0 +1,81 @@
+//! Several server processes over one database: how soon each obeys a revocation, and what an outage of it looks like.
+//!
+//! ```text
+//! cargo run --release --features postgres,redis --example cluster               1,000 revocations on each database
+//! cargo run --release --features postgres,redis --example cluster -- --quick    100
+//! ```
+//! Starts a private PostgreSQL, and then a private Redis, on free ports of the loopback, and four servers over it, each a
+//! process of its own: one with the desk, two that follow the change feed, and one that nobody tells. Clients keep all
+//! of them busy with the same tokens while the desk revokes some; then the database is killed (`-9`) and started again.
+//!
+//! All is measured by one process, this one, by one clock. The example exits with 1 when a promise was broken. It ends by
+//! itself, within some 90 s, or 40 s when quick. A database that is not installed is skipped, which is said; with
+//! `REQUIRE_SERVERS=1` that is a failure.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "an experiment talks to whoever started it, reads real clocks, and stops where it cannot go on"
+)]
+
+mod experiment;
+mod load;
+mod outage;
+mod process;
+mod revoked;
+mod serve;
+#[path = "../../tests/it/servers.rs"]
+#[expect(dead_code, reason = "the tests do more with their servers")]
+mod servers;
+mod table;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use servers::Kind;
+
+const USAGE: &str = "usage: cluster [--quick]";
+/// Nothing here takes as long; an experiment that does has found a hang.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+fn main() -> ExitCode {
+    give_up_after(DEADLINE);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [serve::SUBCOMMAND, url, told] => serve::run(url, told == serve::BY_THE_FEED),
+        [] => both(1_000),
+        ["--quick"] => both(100),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn both(revocations: usize) -> ExitCode {
+    let start = Instant::now();
+    let kept: Vec<_> =
+        [Kind::Postgres, Kind::Redis].into_iter().filter_map(|kind| experiment::run(kind, revocations)).collect();
+    let seconds = start.elapsed().as_secs();
+    match kept[..] {
+        [] => println!("Nothing was measured: neither PostgreSQL nor Redis is installed."),
+        _ if kept.iter().all(|kept| *kept) => println!("\nEvery promise was kept, in {seconds} s."),
+        _ => {
+            println!("\nA promise was BROKEN, in {seconds} s.");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn give_up_after(deadline: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(deadline);
+        eprintln!("the cluster has not ended within {} s: something hangs", deadline.as_secs());
+        // The servers and the databases end when their standard input does.
+        std::process::exit(1);
+    });
+}
