@@ -11,11 +11,11 @@ use crate::serve::TTL;
 use crate::servers::{Kind, Server};
 
 /// Tokens that stay, in use all the time.
-const STAY: usize = 40;
+const STAY: usize = 20;
 /// Revocations after the outage.
 const AFTER: usize = 20;
 /// Between two revocations.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(8);
 /// Longer than the TTL, so that memory alone does not bridge it.
 const OUTAGE: Duration = Duration::from_secs(3);
 /// In which whatever is late would be seen.

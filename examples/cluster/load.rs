@@ -16,7 +16,7 @@ const WATCHERS_PAUSE: Duration = Duration::from_millis(1);
 const ROAMERS_PAUSE: Duration = Duration::from_millis(10);
 const USERS_PAUSE: Duration = Duration::from_millis(100);
 /// How many of the tokens that are revoked next are in use.
-const AHEAD: usize = 25;
+const AHEAD: usize = 20;
 /// Far more than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// One answer. Status 0 is none.
@@ -95,17 +95,20 @@ impl Load {
 }
 
 impl Shared {
-    /// Asks for tokens that are being revoked until they are refused; while there are none, for the next.
+    /// Asks for tokens that are being revoked until they are refused, the newest first and then by turns; while there are
+    /// none, for the next.
     async fn watch(self: Arc<Self>, client: Client, url: String) -> Vec<Sample> {
         let (mut samples, mut leaving, mut noticed) = (Vec::new(), VecDeque::new(), 0);
         while !self.ended.load(Ordering::SeqCst) {
             let begun = self.begun.load(Ordering::SeqCst);
             leaving.extend(noticed..begun);
             noticed = begun;
-            let watched = leaving.pop_front();
+            let watched = leaving.pop_back();
             let sample = self.ask(&client, &url, watched.unwrap_or(begun)).await;
             samples.push(sample);
-            leaving.extend(watched.filter(|_| sample.status != 401));
+            if let Some(token) = watched.filter(|_| sample.status != 401) {
+                leaving.push_front(token);
+            }
             tokio::time::sleep(WATCHERS_PAUSE).await;
         }
         samples

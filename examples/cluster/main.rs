@@ -8,7 +8,7 @@
 //! process of its own: one with the desk, two that follow the change feed, and one that nobody tells. Clients keep all
 //! of them busy with the same tokens while the desk revokes some; then the database is killed (`-9`) and started again.
 //!
-//! All is measured by one process, this one, by one clock. The example exits with 1 when a promise was broken. It ends by
+//! Everything is measured in one process, this one, by one clock. The example exits with 1 when a promise was broken. It ends by
 //! itself, within some 90 s, or 40 s when quick. A database that is not installed is skipped, which is said; with
 //! `REQUIRE_SERVERS=1` that is a failure.
 #![expect(
@@ -55,8 +55,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the columns mean.
+const LEGEND: &str = "\
+Servers over one database, loopback only. The same tokens are in use on all of them; one after the other is revoked at
+the desk of the first, and then the database is away for a while.
+
+  p50, p99, max   from the desk's answer to the last request that was begun after it and let in; 0.0 where none was
+  to within       how finely that was seen: from that request to the first refusal, p50
+  late accepts    past the TTL; at the desk's own server, past the desk's answer
+  200 meanwhile   what was let in while the database was away, and how long it was
+  revived         accepts of tokens that had been revoked before
+  … again         from the moment the database was ready: to the last answer that was no 200, to a feed that is connected
+  argon2          runs since the database was killed; every token in use was proved before
+  max lag then    as max, for revocations after it all";
+
 fn both(revocations: usize) -> ExitCode {
     let start = Instant::now();
+    println!("{LEGEND}");
+    if cfg!(debug_assertions) {
+        println!("\nA debug build: figures of time are larger than they need be. Use --release.");
+    }
     let kept: Vec<_> =
         [Kind::Postgres, Kind::Redis].into_iter().filter_map(|kind| experiment::run(kind, revocations)).collect();
     let seconds = start.elapsed().as_secs();

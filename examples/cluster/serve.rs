@@ -29,7 +29,7 @@ pub(crate) const BY_NOBODY: &str = "by-nobody";
 /// How long a record is believed: short, so that the experiment is.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
 /// For how long a look-up tries to connect while the database is away.
-const CONNECTING: Duration = Duration::from_millis(500);
+const CONNECTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(url: &str, is_told: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -124,7 +124,7 @@ async fn connect(url: &str) -> (AnyStore, Feed) {
         let feed = store.feed(client);
         return (AnyStore::new(store), Feed::Redis(feed));
     }
-    let options = PgPoolOptions::new().acquire_timeout(CONNECTING).test_before_acquire(false);
+    let options = PgPoolOptions::new().max_connections(5).acquire_timeout(CONNECTING).test_before_acquire(false);
     let store = PostgresStore::new(options.connect(url).await.unwrap());
     // All servers at once, of which one makes the tables.
     store.migrate().await.unwrap();
