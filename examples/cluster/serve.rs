@@ -59,7 +59,7 @@ impl Server {
         // As little as argon2 takes: of interest is how often it runs.
         let hasher = Argon2Hasher::new().with_cost(Argon2Cost::new(1_024, 1, 1)).unwrap();
         let builder = TokenAuthLayer::builder(store.clone()).hasher(hasher).cache(CacheConfig::default().ttl(TTL));
-        let auth = builder.upkeep(store.clone()).flush_last_used(Duration::from_secs(1)).build().unwrap();
+        let auth = builder.flush_last_used(Duration::from_secs(1)).build().unwrap();
         let handle = auth.handle();
         tokio::spawn(auth.background());
         if is_told {
