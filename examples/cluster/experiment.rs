@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::{Load, Sample};
 use crate::outage::{self, Answers, Outcome, RECOVERY, Times};
-use crate::process::{self, Process, Stats, Told};
+use crate::process::{self, Process, Stats, Teller};
 use crate::revoked::{self, Lags, Revocation};
 use crate::serve::TTL;
 use crate::servers::{Kind, Server};
@@ -90,7 +90,7 @@ fn kill_and_restart(server: &mut Server) -> Times {
 /// How long after `ready` each server's feed was connected.
 fn await_feeds(processes: &mut [Process], ready: Instant) -> Vec<Option<Duration>> {
     let mut after = vec![None; processes.len()];
-    let waits = |(process, after): (&Process, &Option<_>)| process.told != Told::ByNobody && after.is_none();
+    let waits = |(process, after): (&Process, &Option<_>)| process.teller != Teller::Nobody && after.is_none();
     while processes.iter().zip(&after).any(waits) && ready.elapsed() < RECOVERY {
         for (process, after) in processes.iter_mut().zip(&mut after) {
             *after = after.or_else(|| process.stats().connected.then(|| ready.elapsed()));
@@ -106,7 +106,7 @@ impl Record {
         let stay = count + AFTER;
         let lags = |range: std::ops::Range<usize>| {
             let of_one = |(process, samples): (&Process, &Vec<_>)| {
-                Lags::of(process.told, samples, &self.revocations, range.clone())
+                Lags::of(process.teller, samples, &self.revocations, range.clone())
             };
             processes.iter().zip(&self.samples).map(of_one).collect::<Vec<_>>()
         };
@@ -123,7 +123,7 @@ impl Record {
         let outcomes: Vec<_> = then.into_iter().enumerate().map(outcome).collect();
         println!("\n{name}, killed (-9) and started again after {} s\n", OUTAGE.as_secs());
         outage::print(processes, &outcomes);
-        let well = processes.iter().zip(&outcomes).all(|(process, outcome)| outcome.kept(process.told));
+        let well = processes.iter().zip(&outcomes).all(|(process, outcome)| outcome.kept(process.teller));
         well && self.revived == 0 && first.iter().all(Lags::kept)
     }
 }

@@ -9,7 +9,7 @@
 //! of them busy with the same tokens while the desk revokes some; then the database is killed (`-9`) and started again.
 //!
 //! Everything is measured in one process, this one, by one clock. The example exits with 1 when a promise was broken. It ends by
-//! itself, within some 90 s, or 40 s when quick. A database that is not installed is skipped, which is said; with
+//! itself, within a minute, or 40 s when quick. A database that is not installed is skipped, which is said; with
 //! `REQUIRE_SERVERS=1` that is a failure.
 #![expect(
     clippy::print_stdout,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     give_up_after(DEADLINE);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [serve::SUBCOMMAND, url, told] => serve::run(url, told == serve::BY_THE_FEED),
+        [serve::SUBCOMMAND, url, by] => serve::run(url, by == serve::BY_THE_FEED),
         [] => both(1_000),
         ["--quick"] => both(100),
         _ => {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::load::Sample;
-use crate::process::{Process, Told};
+use crate::process::{Process, Teller};
 use crate::revoked::{Lags, TICK};
 use crate::serve::TTL;
 use crate::table;
@@ -80,10 +80,10 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn kept(&self, told: Told) -> bool {
+    pub(crate) fn kept(&self, teller: Teller) -> bool {
         let Answers { from_memory, until, unavailable, refused, other, well_after, revived } = self.answers;
         let answered = from_memory > 0 && until <= TTL + TICK && unavailable > 0 && well_after < RECOVERY;
-        let told_again = told == Told::ByNobody || self.told_after.is_some();
+        let told_again = teller == Teller::Nobody || self.told_after.is_some();
         answered && [refused, other, revived] == [0; 3] && self.hashes == 0 && told_again && self.then.kept()
     }
 
@@ -98,10 +98,10 @@ impl Outcome {
             answers.other.to_string(),
             answers.revived.to_string(),
             table::millis(answers.well_after),
-            if process.told == Told::ByNobody { "–".to_owned() } else { told_after },
+            if process.teller == Teller::Nobody { "–".to_owned() } else { told_after },
             self.hashes.to_string(),
             table::millis(self.then.max()),
-            table::verdict(self.kept(process.told)),
+            table::verdict(self.kept(process.teller)),
         ]
     }
 }

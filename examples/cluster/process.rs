@@ -11,17 +11,17 @@ use crate::serve::{BY_NOBODY, BY_THE_FEED, SUBCOMMAND};
 
 /// Who tells a server of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    ByItsDesk,
-    ByTheFeed,
-    ByNobody,
+pub(crate) enum Teller {
+    Desk,
+    Feed,
+    Nobody,
 }
 
-pub(crate) const CLUSTER: [(&str, Told); 4] = [
-    ("the desk's", Told::ByItsDesk),
-    ("second", Told::ByTheFeed),
-    ("third", Told::ByTheFeed),
-    ("without a feed", Told::ByNobody),
+pub(crate) const CLUSTER: [(&str, Teller); 4] = [
+    ("the desk's", Teller::Desk),
+    ("second", Teller::Feed),
+    ("third", Teller::Feed),
+    ("without a feed", Teller::Nobody),
 ];
 
 /// A server that has nothing more to do gets so long to end.
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Process {
     pub(crate) name: &'static str,
-    pub(crate) told: Told,
+    pub(crate) teller: Teller,
     pub(crate) address: String,
     child: Child,
     commands: Option<ChildStdin>,
@@ -44,7 +44,7 @@ pub(crate) struct Stats {
 
 /// Starts all at once, and waits until each serves.
 pub(crate) fn start(url: &str) -> Vec<Process> {
-    let mut processes = CLUSTER.map(|(name, told)| Process::spawn(name, told, url));
+    let mut processes = CLUSTER.map(|(name, teller)| Process::spawn(name, teller, url));
     for process in &mut processes {
         process.address = process.answer().as_str().unwrap().to_owned();
     }
@@ -52,8 +52,8 @@ pub(crate) fn start(url: &str) -> Vec<Process> {
 }
 
 impl Process {
-    fn spawn(name: &'static str, told: Told, url: &str) -> Self {
-        let by = if told == Told::ByNobody { BY_NOBODY } else { BY_THE_FEED };
+    fn spawn(name: &'static str, teller: Teller, url: &str) -> Self {
+        let by = if teller == Teller::Nobody { BY_NOBODY } else { BY_THE_FEED };
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([SUBCOMMAND, url, by])
             .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ impl Process {
             .unwrap();
         let commands = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { name, told, address: String::new(), child, commands, answers }
+        Self { name, teller, address: String::new(), child, commands, answers }
     }
 
     fn ask(&mut self, command: &str) -> Value {

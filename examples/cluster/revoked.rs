@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::load::Sample;
-use crate::process::{Process, Told};
+use crate::process::{Process, Teller};
 use crate::serve::TTL;
 use crate::table;
 
@@ -22,7 +22,7 @@ pub(crate) struct Revocation {
 
 /// What one server did with tokens that were revoked.
 pub(crate) struct Lags {
-    told: Told,
+    teller: Teller,
     /// From the acknowledgement to the last request that was begun after it and let in; sorted, zero where there is none.
     lags: Vec<Duration>,
     /// From that request to the first refusal, or from the acknowledgement where that is later: how fine was measured.
@@ -37,8 +37,8 @@ pub(crate) struct Lags {
 
 impl Lags {
     /// Of `revocations`, by token, those in a range.
-    pub(crate) fn of(told: Told, samples: &[Sample], revocations: &[Revocation], range: Range<usize>) -> Self {
-        let mut lags = Self { told, lags: Vec::new(), steps: Vec::new(), late: 0, never: 0, wrongly: 0 };
+    pub(crate) fn of(teller: Teller, samples: &[Sample], revocations: &[Revocation], range: Range<usize>) -> Self {
+        let mut lags = Self { teller, lags: Vec::new(), steps: Vec::new(), late: 0, never: 0, wrongly: 0 };
         let mut by_token = vec![Vec::new(); range.len()];
         for sample in samples.iter().filter(|sample| range.contains(&sample.token)) {
             by_token[sample.token - range.start].push(*sample);
@@ -57,7 +57,7 @@ impl Lags {
         let accepts = of(200).map(|sample| since(sample.sent)).filter(|lag| !lag.is_zero());
         let lag = accepts.clone().max().unwrap_or_default();
         let refused = of(401).map(|sample| since(sample.answered)).min();
-        self.late += accepts.filter(|lag| *lag > bound(self.told)).count();
+        self.late += accepts.filter(|lag| *lag > bound(self.teller)).count();
         self.wrongly += of(401).filter(|sample| sample.answered < revocation.asked).count();
         match refused {
             Some(refused) => self.steps.push(refused.saturating_sub(lag)),
@@ -75,7 +75,7 @@ impl Lags {
     }
 
     pub(crate) fn kept(&self) -> bool {
-        let in_time = self.told == Told::ByNobody || self.p99() < SOON;
+        let in_time = self.teller == Teller::Nobody || self.p99() < SOON;
         in_time && self.late == 0 && self.never == 0 && self.wrongly == 0
     }
 
@@ -84,7 +84,7 @@ impl Lags {
         let steps = table::millis(table::quantile(&self.steps, 0.5));
         [
             process.name.to_owned(),
-            promise(self.told),
+            promise(self.teller),
             self.lags.len().to_string(),
             quantile(0.5),
             quantile(0.99),
@@ -97,18 +97,18 @@ impl Lags {
 }
 
 /// After which nothing may be let in.
-fn bound(told: Told) -> Duration {
-    match told {
-        Told::ByItsDesk => Duration::ZERO,
-        Told::ByTheFeed | Told::ByNobody => TTL + TICK,
+fn bound(teller: Teller) -> Duration {
+    match teller {
+        Teller::Desk => Duration::ZERO,
+        Teller::Feed | Teller::Nobody => TTL + TICK,
     }
 }
 
-fn promise(told: Told) -> String {
-    match told {
-        Told::ByItsDesk => "at once".to_owned(),
-        Told::ByTheFeed => format!("p99 < {} s", SOON.as_secs()),
-        Told::ByNobody => format!("{} s, the TTL", TTL.as_secs()),
+fn promise(teller: Teller) -> String {
+    match teller {
+        Teller::Desk => "at once".to_owned(),
+        Teller::Feed => format!("p99 < {} s", SOON.as_secs()),
+        Teller::Nobody => format!("{} s, the TTL", TTL.as_secs()),
     }
 }
 

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tower_token_auth::{
-    Actor, AnyStore, Argon2Cost, Argon2Hasher, AuthHandle, CacheConfig, FeedState, IssuePolicy, NewToken, PostgresFeed,
-    PostgresStore, RedisFeed, RedisStore, Scope, TokenAuthLayer, TokenIssuer,
+    Actor, AnyStore, Argon2Cost, Argon2Hasher, AuthHandle, CacheConfig, ChangeFeed, FeedState, IssuePolicy, NewToken,
+    PostgresStore, RedisStore, Scope, TokenAuthLayer, TokenIssuer,
 };
 
 /// How the example calls itself for a server, with a URL, and whether it is told.
@@ -55,7 +55,7 @@ struct Server {
 
 impl Server {
     async fn start(url: &str, is_told: bool) -> (Self, SocketAddr) {
-        let (store, feed) = connect(url).await;
+        let (store, follow) = connect(url).await;
         // As little as argon2 takes: of interest is how often it runs.
         let hasher = Argon2Hasher::new().with_cost(Argon2Cost::new(1_024, 1, 1)).unwrap();
         let builder = TokenAuthLayer::builder(store.clone()).hasher(hasher).cache(CacheConfig::default().ttl(TTL));
@@ -63,7 +63,7 @@ impl Server {
         let handle = auth.handle();
         tokio::spawn(auth.background());
         if is_told {
-            feed.follow(&handle);
+            follow(&handle);
         }
         let desk = auth.issuer(store, IssuePolicy::default());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -101,33 +101,26 @@ impl Server {
     }
 }
 
-enum Feed {
-    Postgres(PostgresFeed),
-    Redis(RedisFeed),
+/// Has a gate follow a feed.
+type Follow = Box<dyn FnOnce(&AuthHandle) + Send>;
+
+fn follow(feed: impl ChangeFeed) -> Follow {
+    Box::new(|handle| drop(tokio::spawn(handle.follow(feed))))
 }
 
-impl Feed {
-    fn follow(self, handle: &AuthHandle) {
-        match self {
-            Self::Postgres(feed) => tokio::spawn(handle.follow(feed)),
-            Self::Redis(feed) => tokio::spawn(handle.follow(feed)),
-        };
-    }
-}
-
-async fn connect(url: &str) -> (AnyStore, Feed) {
+async fn connect(url: &str) -> (AnyStore, Follow) {
     if url.starts_with("redis:") {
         let client = redis::Client::open(url).unwrap();
         let patience = ConnectionManagerConfig::new().set_max_delay(CONNECTING);
         let store = RedisStore::new(client.get_connection_manager_with_config(patience).await.unwrap());
         store.check().await.unwrap();
         let feed = store.feed(client);
-        return (AnyStore::new(store), Feed::Redis(feed));
+        return (AnyStore::new(store), follow(feed));
     }
     let options = PgPoolOptions::new().max_connections(5).acquire_timeout(CONNECTING).test_before_acquire(false);
     let store = PostgresStore::new(options.connect(url).await.unwrap());
     // All servers at once, of which one makes the tables.
     store.migrate().await.unwrap();
     let feed = store.feed();
-    (AnyStore::new(store), Feed::Postgres(feed))
+    (AnyStore::new(store), follow(feed))
 }
