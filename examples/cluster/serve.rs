@@ -56,7 +56,7 @@ struct Server {
 impl Server {
     async fn start(url: &str, is_told: bool) -> (Self, SocketAddr) {
         let (store, follow) = connect(url).await;
-        // As little as argon2 takes: of interest is how often it runs.
+        // Cheap: of interest is how often it runs.
         let hasher = Argon2Hasher::new().with_cost(Argon2Cost::new(1_024, 1, 1)).unwrap();
         let builder = TokenAuthLayer::builder(store.clone()).hasher(hasher).cache(CacheConfig::default().ttl(TTL));
         let auth = builder.flush_last_used(Duration::from_secs(1)).build().unwrap();

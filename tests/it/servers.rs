@@ -6,6 +6,8 @@
 //!
 //! A server is the child of a shell that waits for its standard input to end, as it does when the test process goes,
 //! however it goes. The shell then ends the server by its id and removes the folder.
+//!
+//! The example `cluster` starts its servers with this file, too.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
