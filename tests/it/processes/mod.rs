@@ -4,6 +4,7 @@
 
 mod crash;
 mod cut;
+mod find;
 mod lag;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod outage;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tower_token_auth::{PostgresFeed, PostgresStore};
+use tower_token_auth::test_util::mint;
+use tower_token_auth::{PostgresFeed, PostgresStore, Scope, TokenId};
 
-use super::{Database, PATIENCE, crash, cut, lag, outage, replica};
+use super::{Database, OWNER, PATIENCE, crash, cut, find, lag, outage, replica};
 use crate::servers::{Kind, Server, shared, unique};
 
 /// Tables of a test's own.
@@ -105,4 +106,31 @@ async fn a_crash_of_the_server_is_503_and_no_storm_of_hashes() {
     let Some(server) = Server::start(Kind::Postgres) else { return };
     let database = Postgres { patience: Duration::from_secs(2), ..Postgres::at(server.url()) };
     outage::a_crash_of_the_server_is_503_and_no_storm_of_hashes(server, &database).await;
+}
+
+#[tokio::test]
+async fn a_look_up_beside_the_bare_driver() {
+    let Some(Postgres { url, prefix, .. }) = Postgres::shared() else { return };
+    // As the store's documentation says: a look-up is one round trip.
+    let pool = PgPoolOptions::new().test_before_acquire(false).connect(&url).await.unwrap();
+    let store = PostgresStore::new(pool.clone()).with_table_prefix(&prefix).unwrap();
+    store.migrate().await.unwrap();
+    mint(&store, OWNER, Scope::ReadOnly).await.unwrap();
+    // Without the notices, of which a transaction keeps those it has not sent yet.
+    let copies = format!(
+        "ALTER TABLE {prefix}tokens DISABLE TRIGGER USER; INSERT INTO {prefix}tokens (id, owner, created_by, created_at, \
+         on_behalf_right, label, scope, state, revision, secret, successor_used, attributes) SELECT lpad(n::text, 16, '0'), \
+         owner, created_by, created_at, on_behalf_right, label, scope, state, revision, secret, successor_used, \
+         attributes FROM {prefix}tokens, generate_series(1, {}) n; ALTER TABLE {prefix}tokens ENABLE TRIGGER USER; \
+         ANALYZE {prefix}tokens",
+        find::size().0
+    );
+    sqlx::raw_sql(AssertSqlSafe(copies)).execute(&pool).await.unwrap();
+    let by_hand = async |id: TokenId| {
+        let query = sqlx::query(AssertSqlSafe(store.find_sql())).bind(id.to_string());
+        query.fetch_optional(&pool).await.map(|row| row.is_some())
+    };
+    find::beside_the_bare_driver("PostgreSQL", &store, by_hand).await;
+    let drop = format!("DROP TABLE {prefix}tokens");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&pool).await.unwrap();
 }

@@ -1,12 +1,14 @@
 //! Processes that share a Redis server.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::Client;
-use redis::aio::ConnectionManagerConfig;
-use tower_token_auth::{RedisFeed, RedisStore};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tower_token_auth::test_util::mint;
+use tower_token_auth::{RedisFeed, RedisStore, Scope, TokenId};
 
-use super::{Database, PATIENCE, crash, cut, lag, outage, replica};
+use super::{Database, OWNER, PATIENCE, crash, cut, find, lag, outage, replica};
 use crate::servers::{Kind, Server, shared, unique};
 
 /// Keys of a test's own.
@@ -38,12 +40,15 @@ impl Redis {
     }
 }
 
-/// A store that waits long for a server that is busy, and not long before it tries again to reach one that is away.
-async fn open(url: &str, prefix: &str) -> RedisStore {
+/// A connection that waits long for a server that is busy, and not long before it tries again to reach one that is away.
+async fn connect(url: &str) -> ConnectionManager {
     let limits = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     let limits = limits.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-    let connection = Client::open(url).unwrap().get_connection_manager_with_config(limits).await.unwrap();
-    RedisStore::new(connection).with_key_prefix(&format!("{prefix}:")).unwrap()
+    Client::open(url).unwrap().get_connection_manager_with_config(limits).await.unwrap()
+}
+
+async fn open(url: &str, prefix: &str) -> RedisStore {
+    RedisStore::new(connect(url).await).with_key_prefix(&format!("{prefix}:")).unwrap()
 }
 
 impl Database for Redis {
@@ -108,4 +113,27 @@ async fn a_crash_of_the_server_is_503_and_no_storm_of_hashes() {
     let Some(server) = Server::start(Kind::Redis) else { return };
     let database = Redis::at(server.url());
     outage::a_crash_of_the_server_is_503_and_no_storm_of_hashes(server, &database).await;
+}
+
+#[tokio::test]
+async fn a_look_up_beside_the_bare_driver() {
+    // Of its own: a million tokens are a gigabyte.
+    let Some(server) = Server::start(Kind::Redis) else { return };
+    let Redis { url, prefix } = Redis::at(server.url());
+    let (store, connection) = (open(&url, &prefix).await, connect(&url).await);
+    let first = mint(&store, OWNER, Scope::ReadOnly).await.unwrap();
+    let (token, barred) = (format!("{prefix}:token:"), format!("{prefix}:barred"));
+    let copies = "for i = ARGV[2], ARGV[3] do redis.call('COPY', KEYS[1], ARGV[1] .. string.format('%016d', i)) end";
+    for some in (1..=find::size().0).step_by(1_000) {
+        let script = redis::Script::new(copies);
+        let mut copy = script.key(format!("{token}{}", first.id()));
+        copy.arg(&token).arg(some).arg(some + 999).invoke_async::<()>(&mut connection.clone()).await.unwrap();
+    }
+    let by_hand = async |id: TokenId| {
+        let mut both = redis::pipe();
+        both.hgetall(format!("{token}{id}")).sismember(&barred, OWNER);
+        let (fields, barred): (HashMap<String, String>, bool) = both.query_async(&mut connection.clone()).await?;
+        Ok::<_, redis::RedisError>(!fields.is_empty() && !barred)
+    };
+    find::beside_the_bare_driver("Redis", &store, by_hand).await;
 }

@@ -1,9 +1,10 @@
 //! Processes that share an SQLite file.
 
-use sqlx::SqlitePool;
-use tower_token_auth::{SqliteFeed, SqliteStore};
+use sqlx::{AssertSqlSafe, SqlitePool};
+use tower_token_auth::test_util::mint;
+use tower_token_auth::{Scope, SqliteFeed, SqliteStore, TokenId};
 
-use super::{Database, crash, cut, lag, replica};
+use super::{Database, OWNER, crash, cut, find, lag, replica};
 use crate::sqlite::Folder;
 
 /// A new file, gone with the test.
@@ -68,4 +69,21 @@ async fn what_a_killed_process_acknowledged_is_there() {
     let database = Sqlite::new();
     let path = database.0.database();
     crash::what_a_killed_process_acknowledged_is_there(&database, "sqlite", path.to_str().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_look_up_beside_the_bare_driver() {
+    let database = Sqlite::new();
+    let store = database.open().await;
+    mint(&store, OWNER, Scope::ReadOnly).await.unwrap();
+    let copies = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) INSERT INTO tta_tokens \
+        (id, owner, created_by, created_at, on_behalf_right, label, scope, state, revision, secret, successor_used, \
+        attributes) SELECT printf('%016d', i), owner, created_by, created_at, on_behalf_right, label, scope, state, \
+        revision, secret, successor_used, attributes FROM (SELECT * FROM tta_tokens LIMIT 1), n";
+    sqlx::query(copies).bind(find::size().0 as i64).execute(store.pool()).await.unwrap();
+    let by_hand = async |id: TokenId| {
+        let query = sqlx::query(AssertSqlSafe(store.find_sql())).bind(id.to_string());
+        query.fetch_optional(store.pool()).await.map(|row| row.is_some())
+    };
+    find::beside_the_bare_driver("SQLite", &store, by_hand).await;
 }
