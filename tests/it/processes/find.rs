@@ -22,8 +22,8 @@ fn id(number: usize) -> TokenId {
 
 /// Asks both in turn, in one run, so that what disturbs one disturbs the other; tells medians and their ratio.
 ///
-/// `MEASURE=1 cargo test --release --all-features --test it beside_the_bare_driver -- --nocapture --test-threads 1` does
-/// so at 1,000,000 tokens and asserts the ratio; without, it only sees that both find something.
+/// `MEASURE=1 cargo test --all-features --test it bare_driver -- --nocapture --test-threads 1` does so at 1,000,000
+/// tokens and asserts the ratio; without, it only sees that both find something.
 #[expect(clippy::print_stdout, reason = "figures are for people")]
 pub(super) async fn beside_the_bare_driver<E: Debug>(
     name: &str,
