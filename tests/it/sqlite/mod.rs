@@ -1,6 +1,5 @@
 //! The store in SQLite: what the suite for every store cannot see.
 
-mod crash;
 mod feed;
 mod migrations;
 mod rows;
@@ -14,16 +13,16 @@ use tower_token_auth::test_util::conformance;
 use tower_token_auth::{Durability, SqliteStore, TokenId, TokenRegistry};
 
 /// A folder of a test's own, gone with it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("tower-token-auth-{}", TokenId::generate().unwrap()));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.0.join("tokens.db")
     }
 }
