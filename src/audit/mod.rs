@@ -36,6 +36,7 @@ mod fan_out;
 #[cfg(test)]
 mod fixtures;
 mod history;
+mod intake;
 #[cfg(feature = "json")]
 mod json_lines_sink;
 mod outage;
