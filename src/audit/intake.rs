@@ -154,6 +154,12 @@ impl State {
         self.closed
     }
 
+    /// Whether somebody waits for what is there.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) const fn is_hurried(&self) -> bool {
+        self.closed || !self.flushes.is_empty()
+    }
+
     /// Who writes is to be woken once so many proved events wait; by anything at all, for 0.
     pub(super) const fn sleep_until(&mut self, proved: usize) {
         self.sleeping_until = Some(proved);
@@ -172,6 +178,9 @@ impl State {
     /// While the sink within fails, nothing is taken in that lets anybody do something. Who writes then tries a report of
     /// the loss: no request is risked to find out whether the sink is well again.
     fn take_in(&mut self, event: Event) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused("the audit queue is closed", event));
+        }
         if self.failing && lets_through(event.outcome()) {
             self.places.ask_for_report();
             return Err(Refused("the sink behind the audit queue fails", event));

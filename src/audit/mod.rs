@@ -31,6 +31,8 @@
 //! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling, until 1,000 events about
 //! proved tokens and acts at the desk have been recorded in a row.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod backlog;
 mod event;
 mod fan_out;
 #[cfg(test)]
@@ -55,8 +57,14 @@ use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use backlog::{Backlog, Batch, Writer};
 pub use event::{Action, AuditEvent, Outcome};
 pub(crate) use event::{Edit, RequestFacts, Subject};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use event::Repeated;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use tally::flush_within;
 pub use fan_out::FanOut;
 pub use history::{
     ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,

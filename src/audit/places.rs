@@ -188,6 +188,12 @@ impl Places {
         self.tickets.checked_sub(1)
     }
 
+    /// Whether nothing at all is left.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_settled(u64::MAX)
+    }
+
     /// Whether nothing up to this ticket is left.
     pub(super) fn is_settled(&self, last: u64) -> bool {
         let summary = self.summaries.front().map(|summary| summary.ticket);
