@@ -224,3 +224,137 @@ impl Drop for Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::audit::fixtures::{allowed, anonymous};
+    use crate::audit::{Action, Outcome};
+    use crate::test_util::ManualClock;
+
+    struct Desk {
+        clock: ManualClock,
+        backlog: Arc<Backlog>,
+        writer: Writer,
+        noise: u64,
+    }
+
+    impl Desk {
+        fn new(proved: usize, noise: usize, a_minute: usize) -> Self {
+            let clock = ManualClock::default();
+            let backlog = Arc::new(Backlog::new(Arc::new(clock.clone()), proved, noise));
+            let writer = Writer::new(Arc::clone(&backlog), a_minute);
+            Self { clock, backlog, writer, noise: 0 }
+        }
+
+        /// The batch that is there after a pause, if any; it counts as written.
+        fn write(&mut self) -> Option<Vec<Event>> {
+            let mut batch = Box::pin(self.writer.batch());
+            let mut ready = (&mut batch).now_or_never();
+            if ready.is_none() {
+                self.clock.advance(PAUSE);
+                ready = (&mut batch).now_or_never();
+            }
+            drop(batch);
+            let batch = ready.flatten()?;
+            let events = batch.events.clone();
+            self.writer.written(batch);
+            self.noise += events.iter().filter(|event| event.is_anonymous()).count() as u64;
+            Some(events)
+        }
+
+        /// Written, coalesced, lost, queued.
+        fn accounts(&self) -> [u64; 4] {
+            let tally = self.backlog.tally();
+            [tally.written, tally.coalesced, tally.lost, tally.queued]
+        }
+    }
+
+    #[test]
+    fn a_batch_waits_for_others_unless_it_is_full_or_somebody_waits_for_it() {
+        let mut desk = Desk::new(2_000, 0, 1);
+        assert!(desk.writer.batch().now_or_never().is_none(), "there is none");
+        (0..BATCH - 1).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        assert!(desk.writer.batch().now_or_never().is_none());
+        desk.backlog.take_in(allowed(1)).unwrap();
+        let full = desk.writer.batch().now_or_never().flatten().unwrap();
+        assert_eq!(full.events.len(), BATCH);
+        desk.writer.written(full);
+        desk.backlog.take_in(allowed(1)).unwrap();
+        let mut flush = desk.backlog.flush();
+        let batch = desk.writer.batch().now_or_never().flatten().unwrap();
+        assert!((&mut flush).now_or_never().is_none(), "it is taken, and not written");
+        desk.writer.written(batch);
+        assert!(flush.now_or_never().is_some());
+        desk.backlog.take_in(allowed(1)).unwrap();
+        assert_eq!(desk.write().unwrap().len(), 1, "after a pause");
+    }
+
+    #[test]
+    fn what_is_in_hand_keeps_its_places() {
+        let mut desk = Desk::new(3, 0, 1);
+        (0..3).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        let _flush = desk.backlog.flush();
+        let batch = desk.writer.batch().now_or_never().flatten().unwrap();
+        assert!(desk.backlog.take_in(allowed(1)).is_err());
+        desk.writer.written(batch);
+        assert!(desk.backlog.take_in(allowed(1)).is_ok());
+        assert_eq!(desk.accounts(), [3, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_flood_of_noise_is_a_hundred_rows_a_minute_and_a_few_summaries() {
+        let mut desk = Desk::new(1_000, 100, 100);
+        for _ in 0..600 {
+            (0..1_000).for_each(|_| desk.backlog.take_in(anonymous()).unwrap());
+            desk.backlog.take_in(allowed(1)).unwrap();
+            let events = desk.write().unwrap();
+            assert!(events.iter().any(|event| event.outcome() == Outcome::Allowed), "noise displaces nothing");
+        }
+        assert!((900..=1_100).contains(&desk.noise), "{} in ten minutes", desk.noise);
+        desk.backlog.close();
+        while desk.write().is_some() {}
+        let [written, coalesced, lost, queued] = desk.accounts();
+        assert_eq!((written + coalesced, lost, queued), (600 * 1_001, 0, 0));
+    }
+
+    #[test]
+    fn a_loss_is_reported_with_the_next_batch_and_again_until_that_is_written() {
+        let mut desk = Desk::new(2, 0, 1);
+        (0..2).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        (0..5).for_each(|_| drop(desk.backlog.take_in(allowed(1)).unwrap_err()));
+        let events = desk.write().unwrap();
+        let report = events.last().unwrap();
+        assert_eq!((report.action(), report.count(), events.len()), (Action::ReportLoss, 5, 3));
+        desk.backlog.take_in(allowed(1)).unwrap();
+        assert_eq!(desk.write().unwrap().len(), 1, "it was told");
+        assert_eq!(desk.accounts(), [3, 0, 5, 0]);
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_loses_what_is_left_and_that_is_counted() {
+        let mut desk = Desk::new(1_000, 1, 1);
+        (0..600).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        (0..3).for_each(|_| desk.backlog.take_in(anonymous()).unwrap());
+        let flush = desk.backlog.flush();
+        let batch = desk.writer.batch().now_or_never().flatten().unwrap();
+        drop((batch, desk.writer));
+        assert!(flush.now_or_never().is_some(), "nobody waits for ever");
+        assert!(desk.backlog.take_in(allowed(1)).is_err());
+        assert_eq!(desk.backlog.tally().lost, 604);
+        assert_eq!(desk.backlog.tally().queued, 0);
+    }
+
+    #[test]
+    fn it_ends_when_it_is_closed_and_what_was_left_is_written() {
+        let mut desk = Desk::new(10, 10, 1);
+        (0..3).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        (0..3).for_each(|_| desk.backlog.take_in(anonymous()).unwrap());
+        desk.backlog.close();
+        assert!(desk.backlog.take_in(allowed(1)).is_err());
+        assert_eq!(desk.write().unwrap().len(), 6 + 1, "with the report of what came too late");
+        assert!(desk.writer.batch().now_or_never().unwrap().is_none());
+    }
+}

@@ -36,7 +36,7 @@ mod backlog;
 mod event;
 mod fan_out;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod history;
 mod intake;
 #[cfg(feature = "json")]

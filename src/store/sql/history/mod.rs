@@ -45,6 +45,8 @@ mod archive;
 mod event;
 mod seen;
 mod statements;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 mod words;
 mod writer;
 

@@ -1,15 +1,13 @@
 //! What a history asks a database, in words that both understand.
 
-use std::sync::Arc;
-
 use super::event::{COLUMNS, number, values};
-use super::seen::Seen;
+use super::seen::{Placed, Seen, Token, agent};
+use super::words;
 use crate::audit::{Action, ApplicationFilter, AuditEvent, HistoryCursor, HistoryError, HistoryFilter, Outcome};
 use crate::clock::Timestamp;
 use crate::id::TokenId;
 use crate::store::sql::names::Names;
 use crate::store::sql::statement::{Conditions, Statement, Value};
-use crate::store::sql::history::words;
 use crate::store::sql::row::millis;
 
 /// How many rows a statement writes at most. Statements are of a power of two, so that few have to be prepared.
@@ -80,7 +78,7 @@ impl HistoryStatements {
     }
 
     pub(super) fn tokens(&self, seen: &Seen) -> Vec<Statement> {
-        let row = |(id, token): (&TokenId, &super::seen::Token)| {
+        let row = |(id, token): (&TokenId, &Token)| {
             vec![
                 Value::text(id.as_str()),
                 Value::text(token.owner.as_str()),
@@ -105,12 +103,12 @@ impl HistoryStatements {
         split(ids).iter().map(|ids| select(ids)).collect()
     }
 
-    pub(super) fn applications(&self, placed: Vec<(TokenId, super::seen::Placed)>) -> Vec<Statement> {
-        let row = |(id, (place, application)): (TokenId, super::seen::Placed)| {
+    pub(super) fn applications(&self, placed: Vec<(TokenId, Placed)>) -> Vec<Statement> {
+        let row = |(id, (place, application)): (TokenId, Placed)| {
             vec![
                 Value::text(id.as_str()),
                 Value::Number(Some(place)),
-                Value::Text(super::seen::agent(&application.user_agent)),
+                Value::Text(agent(&application.user_agent)),
                 Value::time(application.first_at),
                 Value::time(application.last_at),
                 Value::Number(Some(number(application.allowed))),
@@ -232,11 +230,6 @@ impl HistoryStatements {
             Forget::Writers => "DELETE FROM public.tta_history_writers WHERE written_at < $1".to_owned(),
         };
         self.statement(&sql, vec![Value::Number(Some(millis(time)))])
-    }
-
-    /// For `EXPLAIN`.
-    pub(super) fn text(statement: &Statement) -> Arc<str> {
-        Arc::clone(&statement.sql)
     }
 }
 

@@ -109,23 +109,30 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))
 }
 
-/// How many sentences of rules are remembered.
-const MAX_SENTENCES: usize = 256;
-
 /// The sentence of a rule, for as long as the process lives: that is how rules tell theirs. They stand in programs and are
 /// few; in a database where they are many, somebody else has written them, and the rest stays unread.
-fn lasting(text: &str) -> Option<&'static str> {
-    static SENTENCES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut known = SENTENCES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(sentence) = known.get(text) {
-        return Some(sentence);
+fn lasting(sentence: &str) -> Option<&'static str> {
+    static KNOWN: Mutex<Sentences> = Mutex::new(Sentences(BTreeSet::new()));
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).lasting(sentence)
+}
+
+struct Sentences(BTreeSet<&'static str>);
+
+impl Sentences {
+    /// How many there can be.
+    const MAX: usize = 256;
+
+    fn lasting(&mut self, sentence: &str) -> Option<&'static str> {
+        if let Some(known) = self.0.get(sentence) {
+            return Some(known);
+        }
+        if self.0.len() >= Self::MAX || sentence.len() > AuditEvent::MAX_EDIT_LEN {
+            return None;
+        }
+        let sentence: &'static str = Box::leak(sentence.into());
+        self.0.insert(sentence);
+        Some(sentence)
     }
-    if known.len() >= MAX_SENTENCES || text.len() > AuditEvent::MAX_EDIT_LEN {
-        return None;
-    }
-    let sentence: &'static str = Box::leak(text.into());
-    known.insert(sentence);
-    Some(sentence)
 }
 
 #[cfg(test)]
@@ -176,8 +183,11 @@ mod tests {
 
     #[test]
     fn sentences_take_bounded_room() {
-        let made = (0..2 * MAX_SENTENCES).filter(|number| lasting(&format!("sentence {number}")).is_some()).count();
-        assert!(made <= MAX_SENTENCES && lasting("sentence 0").is_some());
-        assert!(lasting(&"x".repeat(AuditEvent::MAX_EDIT_LEN + 1)).is_none());
+        let mut known = Sentences(BTreeSet::new());
+        let made = (0..1_000).filter(|number| known.lasting(&format!("sentence {number}")).is_some()).count();
+        assert_eq!((made, known.lasting("sentence 7")), (Sentences::MAX, Some("sentence 7")));
+        let mut known = Sentences(BTreeSet::new());
+        let longest = "x".repeat(AuditEvent::MAX_EDIT_LEN);
+        assert!(known.lasting(&longest).is_some() && known.lasting(&format!("{longest}x")).is_none());
     }
 }
