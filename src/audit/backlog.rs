@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::intake::Intake;
 use super::outage::Outage;
-use super::places::{Event, Turn};
+use super::places::{Event, Taken, Turn};
 use super::{AuditError, AuditEvent, AuditTally, Flush};
 use crate::clock::{Clock, Monotonic};
 
@@ -68,7 +68,12 @@ impl Backlog {
         if asleep {
             self.writer.wake();
         }
-        taken.map_err(|error| if self.started.load(Ordering::Relaxed) { error } else { unattended() })
+        taken.map_err(|error| if self.is_unattended() { unattended() } else { error })
+    }
+
+    /// Nobody has begun to write, and nobody has given it up.
+    fn is_unattended(&self) -> bool {
+        !self.started.load(Ordering::Relaxed) && !self.intake.lock().is_closed()
     }
 
     pub(crate) fn tally(&self) -> AuditTally {
@@ -154,31 +159,33 @@ impl Writer {
         if now.since(self.allowance.since) >= MINUTE {
             self.allowance = Allowance { left: self.noise, since: now };
         }
-        let mut events = Vec::new();
-        {
-            let mut state = self.backlog.intake.lock();
-            // Who waits for noise waits for a few thousand at most, and no caller can make anybody wait for it.
-            let all = state.is_hurried();
-            while events.len() < BATCH {
-                let noise = all || self.allowance.left > 0;
-                let turn = if noise { state.places.take() } else { state.places.take_no_noise() };
-                match turn {
-                    Some(Turn::Write(event)) => {
-                        if event.is_anonymous() {
-                            self.allowance.left = self.allowance.left.saturating_sub(1);
-                        }
-                        events.push(event);
-                    }
-                    Some(Turn::Report) => {}
-                    None => break,
-                }
-            }
-        }
+        let mut events = self.take_events();
         self.in_hand = events.iter().map(|event| event.decisions()).sum();
         let report = self.backlog.intake.accounts.report(|| self.backlog.clock.wall());
         let reports = report.is_some();
         events.extend(report.map(Box::new));
         Batch { events, reports }
+    }
+
+    /// In the order in which they came.
+    fn take_events(&mut self) -> Vec<Event> {
+        let mut taken = Vec::new();
+        let mut state = self.backlog.intake.lock();
+        // Who waits for noise waits for a few thousand at most, and no caller can make anybody wait for it.
+        let all = state.is_hurried();
+        while taken.len() < BATCH {
+            let noise = all || self.allowance.left > 0;
+            let next = if noise { state.places.take() } else { state.places.take_no_noise() };
+            let Some(Taken { ticket, turn, .. }) = next else { break };
+            if let Turn::Write(event) = turn {
+                let share = usize::from(event.is_anonymous());
+                self.allowance.left = self.allowance.left.saturating_sub(share);
+                taken.push((ticket, event));
+            }
+        }
+        drop(state);
+        taken.sort_unstable_by_key(|(ticket, _)| *ticket);
+        taken.into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn written(&mut self, batch: Batch) {
@@ -212,8 +219,8 @@ impl Drop for Writer {
         let mut lost = std::mem::take(&mut self.in_hand);
         self.backlog.intake.settle(|state| {
             state.close();
-            while let Some(turn) = state.places.take() {
-                if let Turn::Write(event) = turn {
+            while let Some(taken) = state.places.take() {
+                if let Turn::Write(event) = taken.turn {
                     lost += event.decisions();
                 }
             }

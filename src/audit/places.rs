@@ -58,10 +58,11 @@ enum Kind {
     Other,
 }
 
-struct Taken {
-    ticket: u64,
+pub(super) struct Taken {
+    /// Greater for what came later.
+    pub(super) ticket: u64,
+    pub(super) turn: Turn,
     kind: Kind,
-    turn: Turn,
 }
 
 /// Noise that found no place.
@@ -130,7 +131,7 @@ impl Places {
     /// Takes what is next, and holds it in hand with what was taken before. Proved events come first, but for noise's
     /// turn; and that passes while half of their places are taken: what noise then took of the writer's time would be
     /// missed.
-    pub(super) fn take(&mut self) -> Option<Turn> {
+    pub(super) fn take(&mut self) -> Option<Taken> {
         let is_noises = self.turns % NOISE_TURN == NOISE_TURN - 1 && self.proved.is_half_empty();
         let next = if is_noises { self.take_noise() } else { self.take_proved() };
         let next = next.or_else(|| self.take_proved()).or_else(|| self.take_noise());
@@ -140,16 +141,15 @@ impl Places {
 
     /// Takes what is next but for noise.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(super) fn take_no_noise(&mut self) -> Option<Turn> {
+    pub(super) fn take_no_noise(&mut self) -> Option<Taken> {
         let next = self.take_proved().or_else(|| self.take_report())?;
         Some(self.hold(next))
     }
 
-    fn hold(&mut self, taken: Taken) -> Turn {
-        let Taken { ticket, kind, turn } = taken;
+    fn hold(&mut self, taken: Taken) -> Taken {
         self.turns = self.turns.wrapping_add(1);
-        self.in_hand.add(ticket, kind);
-        turn
+        self.in_hand.add(taken.ticket, taken.kind);
+        taken
     }
 
     fn take_proved(&mut self) -> Option<Taken> {

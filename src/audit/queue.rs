@@ -78,7 +78,7 @@ impl Queue {
     fn next(&self) -> Option<Turn> {
         let mut state = self.intake.lock();
         loop {
-            let turn = state.places.take();
+            let turn = state.places.take().map(|taken| taken.turn);
             if turn.is_some() || state.is_closed() {
                 return turn;
             }
@@ -153,7 +153,7 @@ mod tests {
     impl Queue {
         /// What the thread does in one turn; `false` where there is nothing to do.
         fn step(&self) -> bool {
-            let turn = self.intake.lock().places.take();
+            let turn = self.intake.lock().places.take().map(|taken| taken.turn);
             turn.inspect(|turn| self.work_off(turn)).is_some()
         }
 

@@ -37,8 +37,12 @@ impl Database {
         all
     }
 
-    /// As another process would open it.
+    /// As another process would open it. Events of a clock that is turned by hand are old by the machine's.
     async fn builder(&self) -> SqlHistoryBuilder {
+        self.forgetful().await.keep(None).keep_noise(None)
+    }
+
+    async fn forgetful(&self) -> SqlHistoryBuilder {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(folder) => sqlite::open(&folder.database()).await.history_builder(),

@@ -25,7 +25,9 @@ async fn an_event_read_back_shows_what_the_one_recorded_showed() {
         let page = database.process().await.page(&HistoryFilter::all(), None).await.unwrap();
         assert_eq!((page.unreadable, page.next), (0, None));
         let read: Vec<_> = page.events.iter().rev().map(told).collect();
-        assert_eq!(read, all_told(&story));
+        let recorded = all_told(&story);
+        let different = read.iter().zip(&recorded).find(|(read, recorded)| read != recorded);
+        assert_eq!((different, read.len()), (None, recorded.len()), "in the order in which they came");
     }
 }
 
@@ -50,7 +52,7 @@ async fn each_filter_lets_through_what_it_lets_through_in_memory() {
         process.keep(&story).await;
         for filter in &filters {
             let (expected, read) = (memory.page(filter, None).await.unwrap(), process.page(filter, None).await.unwrap());
-            assert_eq!(all_told(&read.events), all_told(&expected.events), "{filter:?}");
+            assert!(all_told(&read.events) == all_told(&expected.events), "{filter:?}");
             assert!(read.events.iter().all(|event| filter.matches(event)));
         }
     }
@@ -187,7 +189,7 @@ async fn noise_is_forgotten_sooner() {
         database.process().await.record(&events).await;
         for (days, left) in [(6, 3), (8, 2), (89, 2), (91, 0)] {
             let clock = tower_token_auth::test_util::ManualClock::new(events[0].at() + Duration::from_secs(days * 86_400));
-            let (history, writer) = database.builder().await.clock(clock.clone()).build().unwrap();
+            let (history, writer) = database.forgetful().await.clock(clock.clone()).build().unwrap();
             let writer = tokio::spawn(writer);
             // It sleeps for an hour once it has forgotten, beside the timer of nobody else.
             while clock.sleepers() == 0 {
@@ -210,7 +212,7 @@ async fn history_moves_no_feed() {
         let store = crate::sqlite::open(&folder.database()).await;
         let feed = crate::sqlite::open(&folder.database()).await.feed().poll_every(Duration::from_millis(1));
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = store.history();
+        let (history, writer) = store.history_builder().keep(None).keep_noise(None).build().unwrap();
         tokio::spawn(writer);
         story.iter().for_each(|event| history.record(event).unwrap());
         history.flush().await;
@@ -221,7 +223,7 @@ async fn history_moves_no_feed() {
     if let Some((store, prefix)) = crate::postgres::open().await {
         let feed = crate::postgres::with_prefix(&prefix).await.unwrap().feed();
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = store.history();
+        let (history, writer) = store.history_builder().keep(None).keep_noise(None).build().unwrap();
         tokio::spawn(writer);
         story.iter().for_each(|event| history.record(event).unwrap());
         history.flush().await;
