@@ -72,8 +72,7 @@ impl AuthenticatedToken {
     pub(crate) fn remembered(token: Remembered) -> Self {
         let Remembered { id, owner, label, scope, narrowed, expires_at, retires_at, slot } = token;
         let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Noted::never());
-        let admitted =
-            Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
+        let admitted = Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
         Self { admitted: Arc::new(admitted), slot }
     }
 

@@ -156,7 +156,7 @@ impl State {
 
     /// Whether somebody waits for what is there.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(super) const fn is_hurried(&self) -> bool {
+    pub(super) fn is_hurried(&self) -> bool {
         self.closed || !self.flushes.is_empty()
     }
 

@@ -16,6 +16,7 @@
 //! | [`TracingSink`] | the application's own log; the default |
 //! | `JsonLinesSink` | a file that other programs ship and archive |
 //! | [`AuditHistory`] | people who ask what happened lately |
+//! | `SqlHistory` | people who ask what happened, in any process and before the last restart |
 //! | [`QueuedSink`] | before a sink that does I/O |
 //! | [`SampledSink`] | before a queue, where busy tokens would fill it |
 //! | [`ThresholdSink`] | before all others, to be told of guessing |
@@ -59,12 +60,10 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use backlog::{Backlog, Batch, Writer};
-pub use event::{Action, AuditEvent, Outcome};
-pub(crate) use event::{Edit, RequestFacts, Subject};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use event::Repeated;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use tally::flush_within;
+pub use event::{Action, AuditEvent, Outcome};
+pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
 pub use history::{
     ApplicationFilter, ApplicationPage, ApplicationSeen, AuditHistory, AuditHistoryBuilder, HistoryCursor,
@@ -75,6 +74,8 @@ pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
 pub use sampled_sink::{SampledSink, SampledSinkBuilder};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use tally::flush_within;
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
 pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;

@@ -39,7 +39,7 @@ impl Database {
 
     /// As another process would open it. Events of a clock that is turned by hand are old by the machine's.
     async fn builder(&self) -> SqlHistoryBuilder {
-        self.forgetful().await.keep(None).keep_noise(None)
+        remembering(self.forgetful().await)
     }
 
     async fn forgetful(&self) -> SqlHistoryBuilder {
@@ -69,6 +69,10 @@ impl Database {
             }
         }
     }
+}
+
+fn remembering(builder: SqlHistoryBuilder) -> SqlHistoryBuilder {
+    builder.keep_noise(None).keep_requests(None).keep_acts(None)
 }
 
 /// A handle and its writer, as a process has them.

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower_token_auth::{AuditSink, PostgresStore, Scope};
 
 use super::stage::Stage;
-use super::{Asked, Database, Process};
+use super::{Asked, Database, Process, remembering};
 use crate::servers::{Kind, Server, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,7 +18,7 @@ async fn what_is_recorded_while_the_server_is_away_is_written_once() {
     let pool = PgPoolOptions::new().acquire_timeout(std::time::Duration::from_secs(5));
     let store = PostgresStore::new(pool.connect(&server.url()).await.unwrap());
     store.migrate().await.unwrap();
-    let process = Process::start(store.history_builder().keep(None).keep_noise(None));
+    let process = Process::start(remembering(store.history_builder()));
     let stage = Stage::new();
     let token = stage.token("alice", Scope::ReadOnly).await;
     stage.read(&token, "export/1").await;
@@ -67,7 +67,7 @@ impl Robber {
                     let commits = asked[..length].windows(6).any(|word| word == b"COMMIT");
                     if commits && self.armed.swap(false, Ordering::SeqCst) {
                         // It is committed once there is an answer, which nobody gets.
-                        server.read(&mut answered).await.unwrap();
+                        assert!(server.read(&mut answered).await.unwrap() > 0);
                         self.struck.store(true, Ordering::SeqCst);
                         return;
                     }
@@ -89,7 +89,7 @@ async fn a_commit_whose_answer_is_lost_is_not_made_twice() {
     let port = robber.stand_before(options.get_host().to_owned(), options.get_port()).await;
     let pool = PgPoolOptions::new().connect_with(options.host("127.0.0.1").port(port)).await.unwrap();
     let store = PostgresStore::new(pool).with_table_prefix(&prefix).unwrap();
-    let process = Process::start(store.history_builder().keep(None).keep_noise(None));
+    let process = Process::start(remembering(store.history_builder()));
     let stage = Stage::new();
     let token = stage.token("alice", Scope::ReadOnly).await;
     stage.read(&token, "export/1").await;

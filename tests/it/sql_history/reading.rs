@@ -9,7 +9,7 @@ use tower_token_auth::{
 };
 
 use super::stage::Stage;
-use super::{Asked, Database, all_told, told};
+use super::{Asked, Database, all_told, remembering, told};
 
 fn owner(name: &str) -> OwnerId {
     OwnerId::new(name).unwrap()
@@ -51,7 +51,8 @@ async fn each_filter_lets_through_what_it_lets_through_in_memory() {
         let process = database.process().await;
         process.keep(&story).await;
         for filter in &filters {
-            let (expected, read) = (memory.page(filter, None).await.unwrap(), process.page(filter, None).await.unwrap());
+            let (expected, read) =
+                (memory.page(filter, None).await.unwrap(), process.page(filter, None).await.unwrap());
             assert!(all_told(&read.events) == all_told(&expected.events), "{filter:?}");
             assert!(read.events.iter().all(|event| filter.matches(event)));
         }
@@ -177,9 +178,9 @@ async fn what_is_older_is_forgotten_and_nothing_else() {
     }
 }
 
-/// By itself: noise after a week, the rest after three months.
+/// By itself: noise after a week, other requests after three months, acts at the desk after two years.
 #[tokio::test]
-async fn noise_is_forgotten_sooner() {
+async fn each_kind_is_forgotten_in_its_time() {
     for database in Database::each().await {
         let stage = Stage::new();
         let token = stage.token("alice", Scope::ReadOnly).await;
@@ -187,8 +188,9 @@ async fn noise_is_forgotten_sooner() {
         stage.send(Method::GET, None, None).await;
         let events = stage.events();
         database.process().await.record(&events).await;
-        for (days, left) in [(6, 3), (8, 2), (89, 2), (91, 0)] {
-            let clock = tower_token_auth::test_util::ManualClock::new(events[0].at() + Duration::from_secs(days * 86_400));
+        for (days, left) in [(6, 3), (8, 2), (89, 2), (91, 1), (729, 1), (731, 0)] {
+            let clock =
+                tower_token_auth::test_util::ManualClock::new(events[0].at() + Duration::from_secs(days * 86_400));
             let (history, writer) = database.forgetful().await.clock(clock.clone()).build().unwrap();
             let writer = tokio::spawn(writer);
             // It sleeps for an hour once it has forgotten, beside the timer of nobody else.
@@ -212,7 +214,7 @@ async fn history_moves_no_feed() {
         let store = crate::sqlite::open(&folder.database()).await;
         let feed = crate::sqlite::open(&folder.database()).await.feed().poll_every(Duration::from_millis(1));
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = store.history_builder().keep(None).keep_noise(None).build().unwrap();
+        let (history, writer) = remembering(store.history_builder()).build().unwrap();
         tokio::spawn(writer);
         story.iter().for_each(|event| history.record(event).unwrap());
         history.flush().await;
@@ -223,7 +225,7 @@ async fn history_moves_no_feed() {
     if let Some((store, prefix)) = crate::postgres::open().await {
         let feed = crate::postgres::with_prefix(&prefix).await.unwrap().feed();
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = store.history_builder().keep(None).keep_noise(None).build().unwrap();
+        let (history, writer) = remembering(store.history_builder()).build().unwrap();
         tokio::spawn(writer);
         story.iter().for_each(|event| history.record(event).unwrap());
         history.flush().await;

@@ -68,7 +68,8 @@ impl Stage {
     /// One request, a second after the last.
     pub(super) async fn send(&self, method: Method, text: Option<&str>, agent: Option<&[u8]>) -> u16 {
         self.clock.advance(Duration::from_secs(1));
-        let inner = service_fn(|_: Request<Body>| ready(Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))));
+        let inner =
+            service_fn(|_: Request<Body>| ready(Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))));
         let mut request = Request::builder().method(method).uri("/issues/e%20?q=1");
         if let Some(text) = text {
             request = request.header(AUTHORIZATION, format!("Bearer {text}")).header("x-request-id", text.len());
@@ -93,7 +94,8 @@ impl Stage {
     pub(super) async fn story(&self) -> Vec<AuditEvent<'static>> {
         let root = Actor::user("root", Permissions::none().and_create().and_on_behalf().and_administer());
         let alice = Actor::user("alice", Permissions::none().and_create());
-        let (reading, writing) = (self.token("alice", Scope::ReadOnly).await, self.token("bob", Scope::ReadWrite).await);
+        let (reading, writing) =
+            (self.token("alice", Scope::ReadOnly).await, self.token("bob", Scope::ReadWrite).await);
         self.read(&reading, "export/1").await;
         assert_eq!(self.send(Method::POST, Some(reading.expose()), None).await, 403);
         let hostile = b"\"\\ '; -- \xff\xe2\x80\xae end";
@@ -111,8 +113,16 @@ impl Stage {
         let until = self.clock_in(10);
         self.desk.issue(&alice, wish().expires_at(until)).await.unwrap_err();
         self.desk.issue(&Actor::user("eve", Permissions::none()), wish()).await.unwrap_err();
-        self.desk.change_policy(&root, IssuePolicy::default().force_read_only(true).max_live_tokens(Some(1))).await.unwrap();
+        let importer = NewToken::new("carol", "importer", Scope::ReadWrite).expires_at(until);
+        let carol = Actor::user("carol", Permissions::none().and_create());
+        self.desk.change_policy(&root, IssuePolicy::default()).await.unwrap();
+        let narrowed = self.desk.issue(&carol, importer).await.unwrap().into_plaintext();
+        self.desk
+            .change_policy(&root, IssuePolicy::default().force_read_only(true).max_live_tokens(Some(1)))
+            .await
+            .unwrap();
         assert_eq!(self.send(Method::POST, Some(rotated.plaintext().expose()), None).await, 200, "made on behalf");
+        assert_eq!(self.send(Method::POST, Some(narrowed.expose()), None).await, 403, "not made on behalf");
         self.desk.issue(&alice, wish()).await.unwrap_err();
         self.desk.rename(&root, &reading.id(), "renamed").await.unwrap();
         self.desk.expire_at(&root, &reading.id(), until).await.unwrap();

@@ -129,7 +129,6 @@ macro_rules! archive {
         impl $store {
             /// An audit history in this database, with the options of default: see
             /// [`SqlHistoryBuilder`](crate::SqlHistoryBuilder).
-            #[must_use]
             pub fn history(&self) -> (crate::SqlHistory, crate::HistoryWriter) {
                 self.history_builder().build_unchecked()
             }

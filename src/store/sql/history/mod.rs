@@ -19,33 +19,13 @@
 //! * A listing goes on where it stopped, in any process, without repetitions and without gaps among the events that were there
 //!   when it began. Events stand in the order of their time; one that comes late, from a process that could not write for
 //!   a while, takes its place among the others.
-//!
-//! # What grows, and by how much
-//! | what | who causes it | bound |
-//! |---|---|---|
-//! | noise: nobody is proved | everybody | 100 events a minute and process one by one; what is beyond waits in the queue, and beyond that is summed up. Forgotten after 7 days: 1,000,000 rows a process, some 300 MB, under a flood that never ends |
-//! | other events | holders of tokens, people at the desk | one a decision, forgotten after 90 days; a [`SampledSink`](crate::SampledSink) before it takes fewer |
-//! | applications | holders of tokens | 17 rows a token; forgotten with the token that was not proved for 90 days |
-//!
-//! # When things fail
-//! | what | what happens |
-//! |---|---|
-//! | the database is away, full, or refuses | the batch is tried again and what follows waits; an error is logged at the first failure and at each doubling |
-//! | the queue is full | proved events are lost, counted, and told as an event ([`Action::ReportLoss`](crate::Action::ReportLoss)) with the next batch; [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) refuses the request. Noise is summed up |
-//! | the writer was not spawned | the same, and the cause says so; where it was dropped, nothing is taken in any more |
-//! | the process is killed | what waits is gone, a second's worth where the database keeps up. [`shutdown`](SqlHistory::shutdown) waits for it |
-//! | a row cannot be read: a later release wrote it in words that this one does not know | it is counted ([`HistoryPage::unreadable`](crate::HistoryPage::unreadable)) and left out; the listing goes on |
-//!
-//! # Cost
-//! For a request an owned copy of the event and a short lock. For the database one transaction a second at most while fewer
-//! than 500 events wait, of some thirty statements for 500 events. A filter by token, owner, time, reason, outcome or action
-//! is answered from an index; several together go through what one of them finds.
 
 mod archive;
 mod event;
 mod seen;
 mod statements;
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests;
 mod words;
 mod writer;
@@ -59,23 +39,25 @@ pub(super) use archive::{Answer, Archive, Transaction, append, archive};
 pub(super) use event::{Stored, stored};
 pub(super) use seen::{Place, SeenRow, place, seen_row};
 pub(super) use statements::{BatchKey, HistoryStatements};
-use writer::Keep;
 pub use writer::HistoryWriter;
+use writer::Keep;
 
 use crate::audit::{
     ApplicationFilter, ApplicationPage, AuditError, AuditEvent, AuditSink, AuditTally, Backlog, Flush, HistoryCursor,
     HistoryError, HistoryFilter, HistoryPage, TokenApplications, Unflushed, Writer, flush_within,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::BuildError;
+use crate::config::{BuildError, at_least_one};
 use crate::decision::StoreError;
 use crate::id::TokenId;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Remembers what happened and which applications were seen, in the database of a store. A clone is another handle.
+/// Remembers what happened and which applications were seen, in the database of a store, for all processes. A clone is
+/// another handle.
 ///
-/// From `SqliteStore::history` or `PostgresStore::history`, which also give the [`HistoryWriter`]: it is to be spawned.
+/// From `SqliteStore::history` or `PostgresStore::history`, which also give the [`HistoryWriter`]: it is to be spawned. No
+/// request waits for the database: what is recorded is taken into a bounded queue, and the writer writes it in batches.
 ///
 /// It can be required to record ([`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse)). What it then answers for is a
 /// place in the queue: an event that waits when the process is killed is lost.
@@ -111,9 +93,32 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// # }
 /// ```
 ///
+/// # What grows, and by how much
+/// | what | who causes it | bound |
+/// |---|---|---|
+/// | noise: nobody is proved | everybody | 100 events a minute and process one by one; what is beyond waits in the queue, and beyond that is summed up, exactly. Forgotten after 7 days: under a flood that never ends some 1,000,000 rows a process, of some 250 bytes |
+/// | requests of proved tokens | holders of tokens | one a decision, forgotten after 90 days; a [`SampledSink`](crate::SampledSink) before it takes fewer |
+/// | acts at the desk, and reports of sinks | people at the desk, also those who are refused | one an act, forgotten after two years |
+/// | applications | holders of tokens | 17 rows a token, forgotten with the token that was not proved for 90 days |
+///
+/// # When things fail
+/// | what | what happens |
+/// |---|---|
+/// | the database is away, full, or refuses | the batch is tried again, after 100 ms to 30 s, and what follows waits; an error is logged at the first failure and at each doubling |
+/// | an answer is lost | the batch is tried again, and known by its key: nothing is written or counted twice, as long as the database keeps what it has acknowledged |
+/// | the queue is full | proved events are lost, counted, and told as an event ([`Action::ReportLoss`](crate::Action::ReportLoss)) with the next batch; [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) refuses the request. Noise is summed up, and never in their places |
+/// | the writer was not spawned | the same, and the cause says so; where it was dropped, nothing is taken in any more |
+/// | the process is killed | what waits is gone, some second's worth where the database keeps up. [`shutdown`](Self::shutdown) waits for it, and so does [`AuthHandle::shutdown`](crate::AuthHandle::shutdown) |
+/// | a row cannot be read: a later release wrote it in words that this one does not know | it is left out and counted ([`HistoryPage::unreadable`](crate::HistoryPage::unreadable)), and the listing goes on |
+///
+/// # Cost
+/// For a request an owned copy of the event and a short lock. For the database one transaction a second while fewer than
+/// 500 proved events wait, of some thirty statements for 500 events; processes take turns. A filter by token, owner, time,
+/// reason, outcome or action is answered from an index; several together go through what one of them finds.
+///
 /// # Security
 /// It tells who does what, when and from where: show it to those who may know that, and to an owner only what is the
-/// owner's. The attributes of tokens are not kept.
+/// owner's. The attributes of tokens are not kept. Whoever may write to the tables may change what is told.
 #[derive(Clone)]
 pub struct SqlHistory {
     archive: Arc<dyn Archive>,
@@ -197,14 +202,18 @@ impl SqlHistory {
         Ok(ApplicationPage::new(tokens, next))
     }
 
-    /// Forgets the events of before that time, and the applications of tokens that were not proved since; answers how many
-    /// events that were. Also done every hour, with what is older than [`keep`](SqlHistoryBuilder::keep).
+    /// Forgets all events of before that time, and the applications of tokens that were not proved since; answers how many
+    /// events that were. The writer does so every hour, with what is older than
+    /// [it is to be kept](SqlHistoryBuilder::keep_requests).
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     ///
     /// # Cancellation
     /// It goes on in chunks of 5,000: dropped, it has forgotten a part.
+    ///
+    /// # Security
+    /// It leaves no event of its own: let only those do it who may, and keep a record of it.
     pub async fn prune_before(&self, time: Timestamp) -> Result<u64, StoreError> {
         writer::forget_before(&*self.archive, time).await
     }
@@ -235,7 +244,7 @@ impl SqlHistoryBuilder {
             capacity: 10_000,
             noise: None,
             noise_per_minute: 100,
-            keep: Keep { events: Some(90 * DAY), noise: Some(7 * DAY) },
+            keep: Keep { noise: Some(7 * DAY), requests: Some(90 * DAY), acts: Some(730 * DAY) },
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -256,14 +265,20 @@ impl SqlHistoryBuilder {
         Self { noise_per_minute: events, ..self }
     }
 
-    /// For how long events are kept, and applications after their token was proved last; `None` for ever. Default 90 days.
-    pub fn keep(self, time: Option<Duration>) -> Self {
-        Self { keep: Keep { events: time, ..self.keep }, ..self }
-    }
-
-    /// For how long noise is kept, if that is shorter; `None` for as long as other events. Default 7 days.
+    /// For how long noise is kept, if that is shorter than for other requests; `None` for as long as those. Default 7 days.
     pub fn keep_noise(self, time: Option<Duration>) -> Self {
         Self { keep: Keep { noise: time, ..self.keep }, ..self }
+    }
+
+    /// For how long requests are kept, and applications after their token was proved last; `None` for ever. Default 90
+    /// days.
+    pub fn keep_requests(self, time: Option<Duration>) -> Self {
+        Self { keep: Keep { requests: time, ..self.keep }, ..self }
+    }
+
+    /// For how long acts at the desk are kept, and reports of sinks; `None` for ever. Default two years.
+    pub fn keep_acts(self, time: Option<Duration>) -> Self {
+        Self { keep: Keep { acts: time, ..self.keep }, ..self }
     }
 
     /// The clock of pauses and deadlines, and of what is old. Default: the machine's.
@@ -274,15 +289,12 @@ impl SqlHistoryBuilder {
     /// The history, and what is to be spawned.
     ///
     /// # Errors
-    /// [`BuildError`] when the capacity is too small or leaves no place for proved events, and when a number is zero that
-    /// must not be.
+    /// [`BuildError`] when the capacity is too small or leaves no place for proved events, and when no noise is written.
     pub fn build(self) -> Result<(SqlHistory, HistoryWriter), BuildError> {
         if self.capacity < 2 || self.noise_places() >= self.capacity {
             return Err(BuildError::AuditQueue);
         }
-        if self.noise_per_minute == 0 {
-            return Err(BuildError::Zero("SqlHistoryBuilder::noise_per_minute"));
-        }
+        at_least_one("SqlHistoryBuilder::noise_per_minute", self.noise_per_minute)?;
         Ok(self.build_unchecked())
     }
 

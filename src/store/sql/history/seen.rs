@@ -94,7 +94,8 @@ impl Token {
         let mut placed = BTreeMap::<i64, Placed>::new();
         for application in self.applications {
             let agent = agent(&application.user_agent);
-            let known = taken.iter().find(|(place, known)| *place != OTHERS && *known == agent).map(|(place, _)| *place);
+            let known =
+                taken.iter().find(|(place, known)| *place != OTHERS && *known == agent).map(|(place, _)| *place);
             let free = || (0..OTHERS).find(|free| taken.iter().all(|(place, _)| place != free));
             let place = known.or_else(free).unwrap_or(OTHERS);
             if known.is_none() && place != OTHERS {

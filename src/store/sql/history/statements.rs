@@ -7,8 +7,8 @@ use crate::audit::{Action, ApplicationFilter, AuditEvent, HistoryCursor, History
 use crate::clock::Timestamp;
 use crate::id::TokenId;
 use crate::store::sql::names::Names;
-use crate::store::sql::statement::{Conditions, Statement, Value};
 use crate::store::sql::row::millis;
+use crate::store::sql::statement::{Conditions, Statement, Value};
 
 /// How many rows a statement writes at most. Statements are of a power of two, so that few have to be prepared.
 const ROWS: usize = 32;
@@ -48,8 +48,9 @@ pub(in crate::store::sql) struct BatchKey {
 /// What to forget.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Forget {
-    Events,
     Noise,
+    Requests,
+    Acts,
     Applications,
     Tokens,
     Writers,
@@ -68,7 +69,8 @@ impl HistoryStatements {
     }
 
     pub(super) fn begin(&self, key: BatchKey) -> Statement {
-        let values = vec![Value::text(key.writer.as_str()), Value::Number(Some(number(key.number))), Value::time(key.at)];
+        let values =
+            vec![Value::text(key.writer.as_str()), Value::Number(Some(number(key.number))), Value::time(key.at)];
         self.statement(BEGIN_BATCH, values)
     }
 
@@ -129,7 +131,8 @@ impl HistoryStatements {
                  WHERE token = v.column1",
                 rows(2, claims.len())
             );
-            let values = claims.iter().flat_map(|(id, count)| [Value::text(id.as_str()), Value::Number(Some(number(**count)))]);
+            let values =
+                claims.iter().flat_map(|(id, count)| [Value::text(id.as_str()), Value::Number(Some(number(**count)))]);
             self.statement(&sql, values.collect())
         };
         split(claims).iter().map(|claims| update(claims)).collect()
@@ -148,8 +151,13 @@ impl HistoryStatements {
     }
 
     /// A page and one event more, the newest first. As `HistoryFilter::matches`.
-    pub(super) fn list(&self, filter: &HistoryFilter, cursor: Option<&HistoryCursor>) -> Result<Statement, HistoryError> {
-        let mut list = Conditions::new(&format!("SELECT seq, {} FROM public.tta_events WHERE TRUE", COLUMNS.join(", ")));
+    pub(super) fn list(
+        &self,
+        filter: &HistoryFilter,
+        cursor: Option<&HistoryCursor>,
+    ) -> Result<Statement, HistoryError> {
+        let mut list =
+            Conditions::new(&format!("SELECT seq, {} FROM public.tta_events WHERE TRUE", COLUMNS.join(", ")));
         if let Some(cursor) = cursor {
             let (at, seq) = position(cursor)?;
             list.and(" AND (at, seq) < (", Some(Value::Number(Some(at))));
@@ -182,7 +190,11 @@ impl HistoryStatements {
     }
 
     /// The applications of a page of tokens, and of one token more. As `ApplicationFilter::matches`.
-    pub(super) fn seen(&self, filter: &ApplicationFilter, cursor: Option<&HistoryCursor>) -> Result<Statement, HistoryError> {
+    pub(super) fn seen(
+        &self,
+        filter: &ApplicationFilter,
+        cursor: Option<&HistoryCursor>,
+    ) -> Result<Statement, HistoryError> {
         let after = cursor.map(|cursor| cursor.as_str().parse::<TokenId>());
         let after = after.transpose().map_err(|_| HistoryError::Cursor)?;
         let mut page = Conditions::new("SELECT * FROM public.tta_seen_tokens WHERE TRUE");
@@ -210,20 +222,21 @@ impl HistoryStatements {
 
     /// Forgets a chunk of what is older than this.
     pub(super) fn forget(&self, what: Forget, time: Timestamp) -> Statement {
-        let events = |noise: &str| {
+        let events = |of: &str| {
             format!(
                 "DELETE FROM public.tta_events WHERE seq IN \
-                 (SELECT seq FROM public.tta_events WHERE {noise}at < $1 ORDER BY at LIMIT {CHUNK})"
+                 (SELECT seq FROM public.tta_events WHERE {of} AND at < $1 ORDER BY at LIMIT {CHUNK})"
             )
         };
         let sql = match what {
-            Forget::Events => events(""),
-            Forget::Noise => events("anonymous AND "),
+            Forget::Noise => events("anonymous"),
+            Forget::Requests => events("action = 'authenticate'"),
+            Forget::Acts => events("action <> 'authenticate'"),
             Forget::Applications => format!(
                 "DELETE FROM public.tta_seen_applications WHERE token IN \
                  (SELECT token FROM public.tta_seen_tokens WHERE last_at < $1 ORDER BY token LIMIT {CHUNK})"
             ),
-            // One that came back meanwhile has applications again.
+            // One that has come back meanwhile has applications again.
             Forget::Tokens => "DELETE FROM public.tta_seen_tokens WHERE last_at < $1 AND NOT EXISTS \
                  (SELECT 1 FROM public.tta_seen_applications a WHERE a.token = tta_seen_tokens.token)"
                 .to_owned(),

@@ -21,8 +21,9 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn boxed(events: Vec<AuditEvent<'static>>) -> Vec<Box<AuditEvent<'static>>> {
-    events.into_iter().map(Box::new).collect()
+async fn append(store: &SqliteStore, key: BatchKey, events: &[AuditEvent<'static>]) -> Result<(), StoreError> {
+    let events: Vec<_> = events.iter().cloned().map(Box::new).collect();
+    Archive::append(store, key, &events).await
 }
 
 fn key(number: u64) -> BatchKey {
@@ -57,9 +58,10 @@ proptest! {
         runtime().block_on(async {
             let store = store().await;
             let mut recorded: Vec<_> = all.iter().map(shown).collect();
-            Archive::append(&store, key(1), &boxed(all)).await.unwrap();
+            append(&store, key(1), &all).await.unwrap();
             let mut read: Vec<_> = events(&store.history().0).await.iter().map(shown).collect();
-            (recorded.sort(), read.sort());
+            recorded.sort();
+            read.sort();
             assert_eq!(read, recorded);
         });
     }
@@ -69,21 +71,21 @@ proptest! {
 async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
     let store = store().await;
     let history = store.history().0;
-    let batch = boxed(vec![allowed(1), claimed(Reason::Mismatch, 1), anonymous()]);
+    let batch = [allowed(1), claimed(Reason::Mismatch, 1), anonymous()];
     let written = async || {
         let seen = history.applications_of(&id(1)).await.unwrap().unwrap();
         (events(&history).await.len(), seen.applications[0].allowed, seen.unproved)
     };
     for _ in 0..3 {
-        Archive::append(&store, key(1), &batch).await.unwrap();
+        append(&store, key(1), &batch).await.unwrap();
         assert_eq!(written().await, (3, 1, 1));
     }
-    Archive::append(&store, key(2), &batch).await.unwrap();
+    append(&store, key(2), &batch).await.unwrap();
     assert_eq!(written().await, (6, 2, 2), "the next is another one");
-    Archive::append(&store, key(1), &batch).await.unwrap();
+    append(&store, key(1), &batch).await.unwrap();
     assert_eq!(written().await, (6, 2, 2), "late");
     let other = BatchKey { writer: id(2), ..key(1) };
-    Archive::append(&store, other, &batch).await.unwrap();
+    append(&store, other, &batch).await.unwrap();
     assert_eq!(written().await, (9, 3, 3), "of another writer");
 }
 
@@ -95,14 +97,14 @@ async fn a_batch_is_written_whole_or_not_at_all() {
         let sql = AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
         sqlx::query(sql).execute(store.pool()).await.unwrap();
     };
-    let batch = boxed(vec![allowed(1), allowed(2)]);
+    let batch = [allowed(1), allowed(2)];
     for table in ["tta_seen_tokens", "tta_seen_applications"] {
         rename(table, "hidden").await;
-        assert!(Archive::append(&store, key(1), &batch).await.is_err());
+        assert!(append(&store, key(1), &batch).await.is_err());
         rename("hidden", table).await;
         assert!(events(&history).await.is_empty() && history.applications_of(&id(1)).await.unwrap().is_none());
     }
-    Archive::append(&store, key(1), &batch).await.unwrap();
+    append(&store, key(1), &batch).await.unwrap();
     assert_eq!(events(&history).await.len(), 2, "its key was not used up");
 }
 

@@ -38,8 +38,9 @@ pub struct HistoryWriter(BoxFuture<'static, ()>);
 /// For how long what is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
-    pub(super) events: Option<Duration>,
     pub(super) noise: Option<Duration>,
+    pub(super) requests: Option<Duration>,
+    pub(super) acts: Option<Duration>,
 }
 
 impl HistoryWriter {
@@ -111,23 +112,35 @@ async fn forget(archive: &dyn Archive, clock: &dyn Clock, keep: Keep) {
 }
 
 async fn forget_once(archive: &dyn Archive, now: Timestamp, keep: Keep) -> Result<(), StoreError> {
-    if let Some(noise) = keep.noise {
-        forget_all(archive, Forget::Noise, now - noise).await?;
+    for (what, keep) in [(Forget::Noise, keep.noise), (Forget::Requests, keep.requests), (Forget::Acts, keep.acts)] {
+        if let Some(time) = keep {
+            forget_all(archive, what, now - time).await?;
+        }
     }
-    if let Some(events) = keep.events {
-        forget_before(archive, now - events).await?;
+    if let Some(time) = keep.requests {
+        forget_applications(archive, now - time).await?;
     }
     let writers = archive.statements().forget(Forget::Writers, now - MONTH);
     archive.change(writers).await.map(drop)
 }
 
-/// Events of before that time, and the applications of tokens that were not proved since.
+/// All events of before that time, and the applications of tokens that were not proved since.
 pub(super) async fn forget_before(archive: &dyn Archive, time: Timestamp) -> Result<u64, StoreError> {
-    let events = forget_all(archive, Forget::Events, time).await?;
-    while archive.change(archive.statements().forget(Forget::Applications, time)).await? > 0 {
+    let requests = forget_all(archive, Forget::Requests, time).await?;
+    let acts = forget_all(archive, Forget::Acts, time).await?;
+    forget_applications(archive, time).await?;
+    Ok(requests + acts)
+}
+
+/// A token goes after its applications, unless it has come back meanwhile.
+async fn forget_applications(archive: &dyn Archive, time: Timestamp) -> Result<(), StoreError> {
+    loop {
+        let gone = archive.change(archive.statements().forget(Forget::Applications, time)).await?;
         archive.change(archive.statements().forget(Forget::Tokens, time)).await?;
+        if gone == 0 {
+            return Ok(());
+        }
     }
-    Ok(events)
 }
 
 async fn forget_all(archive: &dyn Archive, what: Forget, time: Timestamp) -> Result<u64, StoreError> {
