@@ -9,7 +9,7 @@ use tower_token_auth::{
 };
 
 use super::stage::Stage;
-use super::{Asked, Database, Process, remembering};
+use super::{Asked, Database, Process};
 
 fn cause(error: &dyn Error) -> String {
     error.source().unwrap().to_string()
@@ -137,7 +137,7 @@ async fn a_batch_that_found_the_database_locked_is_written_once_it_is_free() {
     stage.read(&token, "export/1").await;
     let log = crate::tower_contract::Captured::default();
     let _listening = log.listen();
-    let process = Process::start(remembering(store.history_builder()));
+    let process = Process::start(super::remembering(store.history_builder()));
     let blocker = crate::sqlite::pool(&folder.database()).await;
     let lock = blocker.begin_with("BEGIN EXCLUSIVE").await.unwrap();
     stage.events().iter().for_each(|event| process.history.record(event).unwrap());

@@ -27,14 +27,13 @@ pub(crate) enum Database {
 impl Database {
     /// One of each kind that is there.
     async fn each() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(feature = "sqlite")]
-        all.push(Self::Sqlite(Folder::new()));
-        #[cfg(feature = "postgres")]
-        if let Some((_, prefix)) = crate::postgres::open().await {
-            all.push(Self::Postgres(prefix));
-        }
-        all
+        let all = [
+            #[cfg(feature = "sqlite")]
+            Some(Self::Sqlite(Folder::new())),
+            #[cfg(feature = "postgres")]
+            crate::postgres::open().await.map(|(_, prefix)| Self::Postgres(prefix)),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// As another process would open it. Events of a clock that is turned by hand are old by the machine's.

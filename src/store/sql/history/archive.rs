@@ -66,78 +66,76 @@ pub(in crate::store::sql) async fn append(
 /// Makes a store an [`Archive`], and its transactions ones of history.
 macro_rules! archive {
     ($store:ty, $transaction:ty) => {
-        impl crate::store::sql::history::Archive for $store {
-            fn statements(&self) -> &crate::store::sql::history::HistoryStatements {
-                &self.history
+        const _: () = {
+            use crate::store::sql::history::{
+                Answer, Archive, BatchKey, HistoryStatements, HistoryWriter, Place, SeenRow, SqlHistory,
+                SqlHistoryBuilder, Stored, Transaction, append, place, seen_row, stored,
+            };
+
+            impl Archive for $store {
+                fn statements(&self) -> &HistoryStatements {
+                    &self.history
+                }
+
+                fn append<'a>(
+                    &'a self,
+                    key: BatchKey,
+                    events: &'a [Box<crate::audit::AuditEvent<'static>>],
+                ) -> Answer<'a, ()> {
+                    Box::pin(async move {
+                        let transaction = self.begin_history().await.map_err(failed)?;
+                        append(transaction, &self.history, key, events).await
+                    })
+                }
+
+                fn change(&self, statement: Statement) -> Answer<'_, u64> {
+                    Box::pin(Database::write(self, statement))
+                }
+
+                fn events(&self, statement: Statement) -> Answer<'_, Vec<Stored>> {
+                    Box::pin(async move {
+                        let rows = bound!(statement).fetch_all(&self.pool).await.map_err(failed)?;
+                        rows.iter().map(stored).collect()
+                    })
+                }
+
+                fn seen(&self, statement: Statement) -> Answer<'_, Vec<SeenRow>> {
+                    Box::pin(async move {
+                        let rows = bound!(statement).fetch_all(&self.pool).await.map_err(failed)?;
+                        rows.iter().map(seen_row).collect()
+                    })
+                }
             }
 
-            fn append<'a>(
-                &'a self,
-                key: crate::store::sql::history::BatchKey,
-                events: &'a [Box<crate::audit::AuditEvent<'static>>],
-            ) -> crate::store::sql::history::Answer<'a, ()> {
-                Box::pin(async move {
-                    let transaction = self.begin_history().await.map_err(failed)?;
-                    crate::store::sql::history::append(transaction, &self.history, key, events).await
-                })
+            impl Transaction for $transaction {
+                async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
+                    let done = bound!(statement).execute(&mut *self.transaction).await.map_err(failed)?;
+                    Ok(done.rows_affected())
+                }
+
+                async fn places(&mut self, statement: Statement) -> Result<Vec<Place>, StoreError> {
+                    let rows = bound!(statement).fetch_all(&mut *self.transaction).await.map_err(failed)?;
+                    rows.iter().map(place).collect()
+                }
+
+                async fn commit(self) -> Result<(), StoreError> {
+                    self.transaction.commit().await.map_err(failed)
+                }
             }
 
-            fn change(&self, statement: Statement) -> crate::store::sql::history::Answer<'_, u64> {
-                Box::pin(Database::write(self, statement))
-            }
+            impl $store {
+                /// An audit history in this database, and the writer that is to be spawned: see
+                /// [`SqlHistory`](crate::SqlHistory).
+                pub fn history(&self) -> (SqlHistory, HistoryWriter) {
+                    self.history_builder().build_unchecked()
+                }
 
-            fn events(
-                &self,
-                statement: Statement,
-            ) -> crate::store::sql::history::Answer<'_, Vec<crate::store::sql::history::Stored>> {
-                Box::pin(async move {
-                    let rows = bound!(statement).fetch_all(&self.pool).await.map_err(failed)?;
-                    rows.iter().map(crate::store::sql::history::stored).collect()
-                })
+                /// An audit history in this database, to be configured.
+                pub fn history_builder(&self) -> SqlHistoryBuilder {
+                    SqlHistoryBuilder::new(std::sync::Arc::new(self.clone()))
+                }
             }
-
-            fn seen(
-                &self,
-                statement: Statement,
-            ) -> crate::store::sql::history::Answer<'_, Vec<crate::store::sql::history::SeenRow>> {
-                Box::pin(async move {
-                    let rows = bound!(statement).fetch_all(&self.pool).await.map_err(failed)?;
-                    rows.iter().map(crate::store::sql::history::seen_row).collect()
-                })
-            }
-        }
-
-        impl crate::store::sql::history::Transaction for $transaction {
-            async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
-                let done = bound!(statement).execute(&mut *self.transaction).await.map_err(failed)?;
-                Ok(done.rows_affected())
-            }
-
-            async fn places(
-                &mut self,
-                statement: Statement,
-            ) -> Result<Vec<crate::store::sql::history::Place>, StoreError> {
-                let rows = bound!(statement).fetch_all(&mut *self.transaction).await.map_err(failed)?;
-                rows.iter().map(crate::store::sql::history::place).collect()
-            }
-
-            async fn commit(self) -> Result<(), StoreError> {
-                self.transaction.commit().await.map_err(failed)
-            }
-        }
-
-        impl $store {
-            /// An audit history in this database, with the options of default: see
-            /// [`SqlHistoryBuilder`](crate::SqlHistoryBuilder).
-            pub fn history(&self) -> (crate::SqlHistory, crate::HistoryWriter) {
-                self.history_builder().build_unchecked()
-            }
-
-            /// An audit history in this database, to be configured.
-            pub fn history_builder(&self) -> crate::SqlHistoryBuilder {
-                crate::SqlHistoryBuilder::new(std::sync::Arc::new(self.clone()))
-            }
-        }
+        };
     };
 }
 
