@@ -1,11 +1,12 @@
 //! Applications seen, by several processes.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use http::Method;
 use tower_token_auth::{ApplicationFilter, AuditHistory, OwnerId, Scope, TokenApplications, UserAgent};
 
 use super::stage::Stage;
 use super::{Asked, Database, Process};
+use crate::tower_contract::Captured;
 
 fn allowed(seen: &TokenApplications) -> u64 {
     seen.applications.iter().map(|application| application.allowed).sum()
@@ -158,5 +159,33 @@ async fn sixteen_applications_of_a_token_are_told_apart_by_all_processes_alike()
         };
         assert_eq!((names(&again), allowed(&again)), (names(&seen), 240), "each has kept its place");
         assert!(again.applications[..16].iter().all(|application| application.allowed == 2));
+    }
+}
+
+/// Each of two processes sees one token proved and the other claimed, both at once.
+#[tokio::test]
+async fn batches_that_meet_do_not_wait_for_each_other_in_a_circle() {
+    for database in Database::each().await {
+        let stage = Stage::new();
+        let (a, b) = (stage.token("alice", Scope::ReadOnly).await, stage.token("bob", Scope::ReadOnly).await);
+        let (here, there) = (database.process().await, database.process().await);
+        let mut batches = Vec::new();
+        for (proved, claimed) in [(&a, &b), (&b, &a)] {
+            stage.events();
+            stage.read(proved, "export/1").await;
+            stage.guess(&claimed.id()).await;
+            batches.push(stage.events());
+        }
+        here.record(&batches.concat()).await;
+        let log = Captured::default();
+        let _listening = log.listen();
+        for _ in 0..20 {
+            join(here.record(&batches[0]), there.record(&batches[1])).await;
+        }
+        assert!(!log.text().contains("could not be written yet"), "{}", log.text());
+        for token in [a, b] {
+            let seen = here.seen(&token.id()).await.unwrap();
+            assert_eq!((allowed(&seen), seen.unproved), (21, 21));
+        }
     }
 }
