@@ -90,10 +90,12 @@ impl Demand {
         if base == Access::Write {
             return demand;
         }
-        if overrides_to_write(headers) {
+        let named = Named::of(headers);
+        if named.an_override && any_override_writes(headers) {
             return Self { access: Access::Write, cause: DemandCause::Override };
         }
-        if required.is_none() && (method == Method::CONNECT || asks_for_upgrade(headers)) {
+        let upgrades = method == Method::CONNECT || (named.upgrade && asks_for_upgrade(headers));
+        if required.is_none() && upgrades {
             return Self { access: Access::Write, cause: DemandCause::Upgrade };
         }
         demand
@@ -106,9 +108,20 @@ const OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
-fn overrides_to_write(headers: &HeaderMap) -> bool {
-    // Looking at all names costs less than hashing these three: few requests have thirty headers, and fewer an override.
-    headers.keys().any(|name| OVERRIDES.contains(name)) && any_override_writes(headers)
+/// Which headers that may raise an access there are, whatever they say.
+struct Named {
+    an_override: bool,
+    upgrade: bool,
+}
+
+impl Named {
+    /// Looks at all names, which costs less than hashing these four: few requests have thirty headers.
+    fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self { an_override: false, upgrade: false }, |named, name| Self {
+            an_override: named.an_override || OVERRIDES.contains(name),
+            upgrade: named.upgrade || name == UPGRADE,
+        })
+    }
 }
 
 fn any_override_writes(headers: &HeaderMap) -> bool {

@@ -11,6 +11,9 @@
 //! # Cost
 //! One pass over the bytes, no allocation.
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
 /// The greatest length of a header value that is looked into, in bytes.
 pub(crate) const MAX_LEN: usize = 8 * 1024;
 
@@ -24,13 +27,46 @@ pub(crate) enum Credentials<'a> {
     Bearer(&'a [u8]),
 }
 
-/// Reads all `Authorization` lines of a request.
-pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Credentials<'a> {
-    let mut lines = lines.into_iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Credentials::Missing,
-        (Some(line), None) => parse_line(line),
-        (Some(_), Some(_)) => Credentials::Malformed,
+/// The `Authorization` lines of a request, taken off it.
+pub(crate) struct Authorization {
+    first: Option<HeaderValue>,
+    lines: usize,
+}
+
+impl Authorization {
+    /// Takes all lines, and keeps the first: the one that counts, where it is the only one.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        // Removing looks for the name once; asking first would look twice, for every request.
+        let before = headers.len();
+        let first = headers.remove(AUTHORIZATION);
+        Self { first, lines: before - headers.len() }
+    }
+
+    /// What follows the scheme in the one spelling that nearly all clients use. It need not be a token.
+    pub(crate) fn plain(&self) -> Option<&[u8]> {
+        let line = self.first.as_ref().filter(|_| self.lines == 1)?;
+        line.as_bytes().strip_prefix(b"Bearer ")
+    }
+
+    pub(crate) fn read(&self) -> Credentials<'_> {
+        parse(self.first.as_ref().map(HeaderValue::as_bytes), self.lines)
+    }
+
+    /// Puts a line back that an inner service is to see, and nobody to log.
+    pub(crate) fn put_back(self, headers: &mut HeaderMap) {
+        if let Some(mut header) = self.first {
+            header.set_sensitive(true);
+            headers.insert(AUTHORIZATION, header);
+        }
+    }
+}
+
+/// Reads the first of so many `Authorization` lines.
+fn parse(first: Option<&[u8]>, lines: usize) -> Credentials<'_> {
+    match first {
+        None => Credentials::Missing,
+        Some(_) if lines > 1 => Credentials::Malformed,
+        Some(line) => parse_line(line),
     }
 }
 
@@ -118,9 +154,13 @@ const fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    fn all<'a>(lines: &[&'a [u8]]) -> Credentials<'a> {
+        parse(lines.first().copied(), lines.len())
+    }
+
     #[track_caller]
     fn one(line: &str) -> Credentials<'_> {
-        parse([line.as_bytes()])
+        all(&[line.as_bytes()])
     }
 
     #[test]
@@ -133,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_credentials_and_other_schemes_are_told_apart() {
-        assert_eq!(parse([]), Credentials::Missing);
+        assert_eq!(all(&[]), Credentials::Missing);
         for line in ["", " ", " \t "] {
             assert_eq!(one(line), Credentials::Missing, "{line:?}");
         }
@@ -165,7 +205,22 @@ mod tests {
     #[test]
     fn two_lines_are_malformed_whatever_they_say() {
         for lines in [["Bearer a", "Bearer a"], ["Basic a", "Bearer b"], ["", ""], ["Basic a", "Basic b"]] {
-            assert_eq!(parse(lines.map(str::as_bytes)), Credentials::Malformed, "{lines:?}");
+            assert_eq!(all(&lines.map(str::as_bytes)), Credentials::Malformed, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn every_line_is_taken_and_counted() {
+        for lines in 0..4 {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept", HeaderValue::from_static("*/*"));
+            for _ in 0..lines {
+                headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+            }
+            let taken = Authorization::take(&mut headers);
+            assert_eq!((taken.lines, headers.len(), headers.contains_key(AUTHORIZATION)), (lines, 1, false));
+            let read = [Credentials::Missing, Credentials::Bearer(b"a"), Credentials::Malformed];
+            assert_eq!(taken.read(), read[lines.min(2)]);
         }
     }
 
@@ -187,7 +242,7 @@ mod tests {
             let lines = vector["authorization"].as_array().unwrap();
             let lines: Vec<Vec<u8>> = lines.iter().map(|line| octets(line.as_str().unwrap())).collect();
             let token = vector["token"].as_str().map(octets);
-            match (vector["expect"].as_str().unwrap(), parse(lines.iter().map(Vec::as_slice))) {
+            match (vector["expect"].as_str().unwrap(), all(&lines.iter().map(Vec::as_slice).collect::<Vec<_>>())) {
                 ("missing", Credentials::Missing | Credentials::OtherScheme) => assert_eq!(token, None, "{vector}"),
                 ("malformed", Credentials::Malformed) => assert_eq!(token, None, "{vector}"),
                 ("token", Credentials::Bearer(found)) => assert_eq!(Some(found), token.as_deref(), "{vector}"),

@@ -7,6 +7,7 @@
 //! | [`CacheConfig::stale_if_error`] | off | serving what may be out of date is the application's choice |
 //! | [`CacheConfig::negative_ttl`] | 5 s | long enough to blunt a flood, short enough for a token made elsewhere |
 //! | [`CacheConfig::proved`] | 100,000 | tokens in use at once; only a proved token takes a place |
+//! | copies of them in each thread, for all gates of a process | 128 | some 24 KiB a thread; fixed |
 //! | [`CacheConfig::unproved`] | 10,000 | records found whose secret nobody has proved yet |
 //! | [`CacheConfig::negatives`] | 10,000 | unknown ids and wrong secrets |
 //! | [`LookupLimits::in_flight`] | 256 | more than a database serves at once, fewer than would drown it |
@@ -275,6 +276,8 @@ pub enum BuildError {
     Prefix(PrefixError),
     /// A prefix is accepted twice.
     PrefixTwice,
+    /// More than 256 prefixes are accepted.
+    TooManyPrefixes,
     /// A number that must be at least 1 is zero.
     Zero(&'static str),
     /// A time that must be more than zero is zero.
@@ -309,6 +312,7 @@ impl fmt::Display for BuildError {
             Self::PrefixTwice => {
                 f.write_str("a token prefix is accepted twice; remove one `accept_prefix`")
             }
+            Self::TooManyPrefixes => f.write_str("more than 256 token prefixes are accepted; remove `accept_prefix` of old ones"),
             Self::Zero(option) => write!(f, "{option} is zero; set it to at least 1"),
             Self::NoTime(option) => write!(f, "{option} is zero; set it to more than zero, such as two seconds"),
             Self::RefreshAhead => f.write_str(

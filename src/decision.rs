@@ -37,6 +37,7 @@ pub struct AuthenticatedToken {
     slot: SecretSlot,
 }
 
+#[derive(Clone)]
 struct Admitted {
     gate: GateId,
     id: TokenId,
@@ -47,7 +48,7 @@ struct Admitted {
     expires_at: Option<Timestamp>,
     retires_at: Option<Timestamp>,
     attributes: Attributes,
-    noted: Noted,
+    noted: Arc<Noted>,
 }
 
 impl AuthenticatedToken {
@@ -62,7 +63,7 @@ impl AuthenticatedToken {
             expires_at: record.expires_at(),
             retires_at: record.retiring().map(RetiringSecret::until),
             attributes: record.attributes().clone(),
-            noted: Noted::never(),
+            noted: Arc::new(Noted::never()),
         };
         Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
     }
@@ -155,6 +156,11 @@ impl AuthenticatedToken {
         self.admitted.noted.is_due(at, access)
     }
 
+    /// The same token with a count of references of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { admitted: Arc::new(Admitted::clone(&self.admitted)), slot: self.slot }
+    }
+
     /// Which gate admitted it.
     pub(crate) fn gate(&self) -> GateId {
         self.admitted.gate
@@ -197,7 +203,6 @@ impl GateId {
     #[cfg(any(test, feature = "postgres", feature = "sqlite", feature = "test-util"))]
     pub(crate) const NONE: Self = Self(0);
 
-    #[cfg(feature = "metrics")]
     pub(crate) const fn number(self) -> u64 {
         self.0
     }

@@ -50,6 +50,13 @@
 //! # Cost
 //! A proved token whose record is fresh is decided without a store call, a hash, an await or a boxed future. Once in a
 //! TTL it costs one look-up, and once in a process one hash: see [`Argon2Hasher`] and [`Sha256Hasher`].
+//!
+//! # Guides
+//! * [Choosing a policy](docs::choosing_a_policy): who may create which token.
+//! * [Rotating a token](docs::rotating_a_token): a new secret without an outage; new hash parameters and peppers.
+//! * [What to log](docs::what_to_log), and for how long.
+//! * [Running several servers](docs::running_several_servers): revocations that reach every process.
+//! * [Bringing your own table](docs::bringing_your_own_table): a gate and a desk over rows that are yours.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Locks, atomics and the sharded map, under names that a model can take over.
+//! Locks, atomics, thread locals and the sharded map, under names that a model can take over.
 //!
 //! Ordinarily these are the standard library's and dashmap's own. Built for tests with `--cfg shuttle` they are
 //! [shuttle](https://docs.rs/shuttle)'s, which runs a test under thousands of schedules: see `models` in the
@@ -8,11 +8,15 @@
 pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::sync::{Mutex, atomic};
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::thread_local;
 
 #[cfg(all(test, shuttle))]
 pub(crate) use modelled::{DashMap, Entry};
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::sync::{Mutex, atomic};
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::thread_local;
 
 /// A map of one shard: every operation, and every guard, holds its lock.
 #[cfg(all(test, shuttle))]

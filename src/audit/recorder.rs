@@ -16,7 +16,8 @@ pub(crate) struct Recorder {
 
 #[derive(Default)]
 struct Counts {
-    events: Count,
+    /// Each event counts once: here, or below.
+    heard: Count,
     unheard: Count,
     failed: Count,
     outage: Outage,
@@ -33,12 +34,13 @@ impl Recorder {
 
     /// Records the event that `make` makes, where anybody listens; `false` where that failed.
     pub(crate) fn record<'a>(&self, outcome: Outcome, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
-        self.counts.events.up();
+        // A sink that cannot say whether it listens is taken at its word when it is given something.
+        if !guarded(|| self.sink.wants(outcome)).unwrap_or(true) {
+            self.counts.unheard.up();
+            return true;
+        }
+        self.counts.heard.up();
         let recorded = catch(|| {
-            if !self.sink.wants(outcome) {
-                self.counts.unheard.up();
-                return Ok(());
-            }
             let event = make();
             self.sink.record(&event)?;
             // A queue always has room for noise: that it was recorded says nothing of an outage.
@@ -54,7 +56,8 @@ impl Recorder {
     }
 
     pub(crate) fn stats(&self) -> AuditStats {
-        let (events, unheard) = (self.counts.events.read(), self.counts.unheard.read());
+        let unheard = self.counts.unheard.read();
+        let events = self.counts.heard.read().wrapping_add(unheard);
         let lost = self.counts.failed.read();
         match self.sink.tally() {
             Some(tally) => AuditStats::tallied(events, unheard, tally),

@@ -94,12 +94,12 @@ async fn bench(cache: CacheConfig, inline: bool) -> Bench {
 impl Bench {
     fn attempt(&self) -> Attempt {
         let (id, secret) = self.token.clone();
-        self.authenticator.authenticate(ParsedToken { id, secret })
+        self.authenticator.authenticate(ParsedToken::of_parts(id, secret))
     }
 
     fn attempt_wrong(&self) -> Attempt {
         let secret = TokenSecret::generate().unwrap();
-        self.authenticator.authenticate(ParsedToken { id: self.token.0, secret })
+        self.authenticator.authenticate(ParsedToken::of_parts(self.token.0, secret))
     }
 
     fn calls(&self) -> usize {
@@ -196,7 +196,7 @@ async fn without_a_ttl_every_request_asks_and_none_hashes_again() {
 async fn an_unknown_id_is_refused_and_remembered() {
     let bench = bench(CacheConfig::default(), true).await;
     let unknown = TokenId::generate().unwrap();
-    let attempt = || bench.authenticator.authenticate(ParsedToken { id: unknown, secret: bench.token.1.clone() });
+    let attempt = || bench.authenticator.authenticate(ParsedToken::of_parts(unknown, bench.token.1.clone()));
     assert_eq!(verdict(attempt()).await.unwrap_err(), Reason::Unknown);
     assert!(matches!(attempt(), Attempt::Decided(Err(Reason::Unknown))));
 }

@@ -12,7 +12,7 @@ use http::request::Parts;
 use crate::decision::AuthenticatedToken;
 use crate::middleware::Passed;
 
-/// A handler asked for the token of a request that no gate has seen: an error of the server, answered 500.
+/// A handler asked for the token of a request that no gate has seen, or none that tells of it: an error of the server, answered 500.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct MissingLayer;
@@ -20,7 +20,8 @@ pub struct MissingLayer;
 impl IntoResponse for MissingLayer {
     fn into_response(self) -> Response {
         const WHY: &str = "this route extracts an AuthenticatedToken and is not under a TokenAuthLayer that admits \
-                           only tokens; add the layer, or extract Option<AuthenticatedToken> where requests may pass";
+                           only tokens and tells of them; add the layer, extract Option<AuthenticatedToken> where requests may \
+                           pass, or remove without_extension from the layer's builder";
         (StatusCode::INTERNAL_SERVER_ERROR, WHY).into_response()
     }
 }

@@ -37,6 +37,8 @@ impl Cache {
         self.unproved.alter(&key, |entry| entry.trust = None);
         self.proved.alter(&key, |entry| entry.trust = None);
         self.negatives.remove(&Negative::Unknown(key));
+        // Last, and also where there is no entry any more: a thread may have a copy of one that has gone.
+        self.changes.advance(key);
     }
 
     /// Believes nothing older than this revision; without one nothing that was read before now.
@@ -60,6 +62,7 @@ impl Cache {
         };
         self.unproved.alter_all(distrust);
         self.proved.alter_all(distrust);
+        self.changes.advance_all();
     }
 
     /// Believes nothing that was read before now.
@@ -68,5 +71,6 @@ impl Cache {
         self.unproved.alter_all(|entry| entry.trust = None);
         self.proved.alter_all(|entry| entry.trust = None);
         self.negatives.clear();
+        self.changes.advance_all();
     }
 }

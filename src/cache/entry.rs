@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::Hit;
 use super::generations::Mark;
 use super::proof::Proofs;
 use crate::clock::{Moment, Monotonic, Timestamp};
@@ -36,6 +37,23 @@ impl Known {
             return Arc::clone(self);
         }
         Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
+    }
+
+    /// What a request is told that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
+    /// `None` where it takes more to decide.
+    pub(crate) fn hit(
+        &self,
+        token: &AuthenticatedToken,
+        slot: Option<SecretSlot>,
+        trust: &Trust,
+        now: Moment,
+    ) -> Option<Hit> {
+        if let Err(reason) = self.record.check_live(now.wall) {
+            return Some(Hit { verdict: Err(reason.into()), due: false, successor: None });
+        }
+        let slot = slot.filter(|slot| self.record.live_secret(*slot, now.wall).is_some())?;
+        let due = trust.is_due(now) && first(&self.told);
+        Some(Hit { verdict: Ok(token.by(slot)), due, successor: self.tells_successor(slot, now.wall) })
     }
 
     /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
@@ -97,6 +115,11 @@ impl Trust {
         self.until.holds(now) || self.excused.is_some_and(|excused| excused.holds(now))
     }
 
+    /// Whether it is time to look the record up again.
+    fn is_due(&self, now: Moment) -> bool {
+        self.due.is_some_and(|due| due <= now.monotonic)
+    }
+
     /// Goes on for a while, at most `max` past its end; `None` where that is over.
     fn excuse(&self, now: Moment, max: Duration) -> Option<Self> {
         let limit = FreshUntil(self.until.0 + max);
@@ -117,12 +140,6 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn is_fresh(&self, now: Moment) -> bool {
         self.trust.is_some_and(|trust| trust.holds(now))
-    }
-
-    /// Whether somebody is to be told that this record is due for a look-up. Answers so once.
-    pub(crate) fn tells_due(&self, now: Moment) -> bool {
-        let due = self.trust.and_then(|trust| trust.due).is_some_and(|due| due <= now.monotonic);
-        due && first(&self.known.told)
     }
 
     /// Believes a proved record that has reached its end a little longer; `false` where nothing excuses it.
@@ -278,22 +295,27 @@ mod tests {
         assert!(last.excuse(at(220, 619), TTL).is_none() && last.excuse(at(219, 620), TTL).is_none());
     }
 
+    fn tells_due(entry: &Entry, now: Moment) -> bool {
+        let shown = Some(SecretSlot::Current);
+        entry.known.hit(&entry.known.token, shown, &entry.trust.unwrap(), now).is_some_and(|hit| hit.due)
+    }
+
     #[test]
     fn a_due_record_is_told_of_once_and_again_when_it_is_excused() {
         let mut entry = entry(1);
-        assert!(!entry.tells_due(at(149, 149)));
-        assert!(entry.tells_due(at(150, 150)));
-        assert!(!entry.tells_due(at(150, 150)) && !entry.tells_due(at(151, 151)));
+        assert!(!tells_due(&entry, at(149, 149)));
+        assert!(tells_due(&entry, at(150, 150)));
+        assert!(!tells_due(&entry, at(150, 150)) && !tells_due(&entry, at(151, 151)));
         assert!(entry.excuse(at(160, 160), TTL));
-        assert!(!entry.tells_due(at(161, 161)));
-        assert!(entry.tells_due(at(162, 162)));
+        assert!(!tells_due(&entry, at(161, 161)));
+        assert!(tells_due(&entry, at(162, 162)));
         assert!(!entry.excuse(at(220, 220), TTL), "it is over");
     }
 
     #[test]
-    fn what_is_distrusted_is_neither_fresh_nor_due_nor_excused() {
+    fn what_is_distrusted_is_neither_fresh_nor_excused() {
         let mut entry = Entry { trust: None, ..entry(1) };
-        assert!(!entry.is_fresh(at(100, 100)) && !entry.tells_due(at(150, 150)));
+        assert!(!entry.is_fresh(at(100, 100)));
         assert!(!entry.excuse(at(100, 100), TTL));
     }
 

@@ -147,7 +147,7 @@ impl Lookups {
         let Entry::Occupied(entry) = entry else { return None };
         let flight = entry.get();
         // In this order: a handle that is not handed out would be dropped under the lock, and may be the last.
-        if !self.source.cache.is_current(entry.key(), flight.mark) {
+        if !self.source.cache.is_current(flight.mark) {
             return None;
         }
         flight.lookup.as_ref()?.upgrade()

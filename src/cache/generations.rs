@@ -18,9 +18,11 @@ pub(crate) struct Generations {
     all: AtomicU64,
 }
 
-/// Where the counters stood.
+/// Where the counters of an id stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
+    /// Which counter is the id's.
+    at: usize,
     stripe: u64,
     all: u64,
 }
@@ -31,25 +33,33 @@ impl Generations {
     }
 
     pub(crate) fn mark(&self, key: u128) -> Mark {
-        Mark { stripe: self.stripe(key).load(Ordering::SeqCst), all: self.all.load(Ordering::SeqCst) }
+        self.mark_at(self.at(key))
     }
 
-    pub(crate) fn is_current(&self, key: u128, mark: Mark) -> bool {
-        self.mark(key) == mark
+    /// Whether nothing was invalidated, of those that share the marked counter, since it was marked.
+    pub(crate) fn is_current(&self, mark: Mark) -> bool {
+        self.mark_at(mark.at) == mark
     }
 
     pub(crate) fn advance(&self, key: u128) {
-        self.stripe(key).fetch_add(1, Ordering::SeqCst);
+        self.stripe(self.at(key)).fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn advance_all(&self) {
         self.all.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn stripe(&self, key: u128) -> &AtomicU64 {
+    fn mark_at(&self, at: usize) -> Mark {
+        Mark { at, stripe: self.stripe(at).load(Ordering::SeqCst), all: self.all.load(Ordering::SeqCst) }
+    }
+
+    fn at(&self, key: u128) -> usize {
         // 10 bits are always below 1,024.
-        let index = (self.hasher.hash_one(key) >> 54) as usize;
-        self.stripes.get(index).unwrap_or(&self.all)
+        (self.hasher.hash_one(key) >> 54) as usize
+    }
+
+    fn stripe(&self, at: usize) -> &AtomicU64 {
+        self.stripes.get(at).unwrap_or(&self.all)
     }
 }
 
@@ -67,8 +77,8 @@ mod tests {
         let keys: Vec<u128> = (0..1000).map(|at| u128::from_be_bytes(*b"0123456789ab\0\0\0\0") + at).collect();
         let marks: Vec<Mark> = keys.iter().map(|key| generations.mark(*key)).collect();
         generations.advance(keys[7]);
-        assert!(!generations.is_current(keys[7], marks[7]));
-        let outdated = keys.iter().zip(&marks).filter(|(key, mark)| !generations.is_current(**key, **mark)).count();
+        assert!(!generations.is_current(marks[7]));
+        let outdated = marks.iter().filter(|mark| !generations.is_current(**mark)).count();
         assert!(outdated < 10, "{outdated} of 1,000");
     }
 
@@ -79,7 +89,7 @@ mod tests {
             let generations = generations(seed);
             let marks: Vec<Mark> = keys.clone().map(|key| generations.mark(key)).collect();
             generations.advance(0);
-            keys.clone().filter(|key| !generations.is_current(*key, marks[*key as usize])).collect::<Vec<_>>()
+            keys.clone().filter(|key| !generations.is_current(marks[*key as usize])).collect::<Vec<_>>()
         };
         let gates: std::collections::BTreeSet<_> = (0..8).map(neighbours).collect();
         assert!(gates.len() > 1, "the same everywhere: {gates:?}");
@@ -88,19 +98,19 @@ mod tests {
     #[test]
     fn advancing_all_outdates_every_key() {
         let generations = generations(1);
-        let marks = [0, 1, u128::MAX].map(|key| (key, generations.mark(key)));
-        assert!(marks.iter().all(|(key, mark)| generations.is_current(*key, *mark)));
+        let marks = [0, 1, u128::MAX].map(|key| generations.mark(key));
+        assert!(marks.iter().all(|mark| generations.is_current(*mark)));
         generations.advance_all();
-        assert!(marks.iter().all(|(key, mark)| !generations.is_current(*key, *mark)));
+        assert!(marks.iter().all(|mark| !generations.is_current(*mark)));
     }
 
     #[test]
     fn every_half_of_a_key_tells_it_from_others() {
         let generations = generations(1);
         for shift in [0, 64, 118] {
-            let marks: Vec<_> = (0..1000).map(|at| at << shift).map(|key| (key, generations.mark(key))).collect();
+            let marks: Vec<_> = (0..1000).map(|at| generations.mark(at << shift)).collect();
             generations.advance(7 << shift);
-            let outdated = marks.iter().filter(|(key, mark)| !generations.is_current(*key, *mark)).count();
+            let outdated = marks.iter().filter(|mark| !generations.is_current(**mark)).count();
             assert!((1..10).contains(&outdated), "{outdated} of 1,000 that differ above bit {shift}");
         }
     }

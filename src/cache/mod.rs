@@ -13,6 +13,7 @@
 //! * An older revision never replaces a newer one, nor the record that was made anew under its id after it was pruned.
 //!
 //! # Cost
+//! [`Cache::admit_again`], the hottest path: one tag and its comparison, on what the thread has copied for itself.
 //! [`Cache::admit`], the hot path: one shard's read lock, one tag comparison, one reference count.
 
 mod bounded;
@@ -20,6 +21,7 @@ mod budget;
 mod distrust;
 mod entry;
 mod flight;
+mod front;
 mod generations;
 mod judge;
 #[cfg(all(test, shuttle))]
@@ -51,7 +53,7 @@ use crate::config::CacheConfig;
 use crate::decision::{GateId, Verdict};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{ParsedToken, SecretSlot, TokenRecord, Version};
+use crate::token::{Cut, ParsedToken, Seal, SecretSlot, TokenRecord, Version};
 
 /// What a request claims: an id, and a secret that may be its.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(crate) struct Claim {
     pub(crate) id: TokenId,
     pub(crate) secret: TokenSecret,
     pub(crate) tag: Tag,
+    pub(crate) seal: Seal,
 }
 
 /// What is remembered of an id.
@@ -86,7 +89,10 @@ pub(crate) struct Cache {
     proved: Bounded<u128, Entry>,
     unproved: Bounded<u128, Entry>,
     negatives: Bounded<Negative, Absence>,
+    /// Tells whether a look-up began before an invalidation.
     generations: Generations,
+    /// Tells a thread whether what it has copied of an entry is still what the entry says.
+    changes: Generations,
     excused: AtomicU64,
     negative_hits: AtomicU64,
 }
@@ -119,7 +125,8 @@ impl Cache {
             proved: Bounded::new(config.proved, hasher.clone()),
             unproved: Bounded::new(config.unproved, hasher.clone()),
             negatives: Bounded::new(config.negatives, hasher.clone()),
-            generations: Generations::new(hasher),
+            generations: Generations::new(hasher.clone()),
+            changes: Generations::new(hasher),
             excused: AtomicU64::new(0),
             negative_hits: AtomicU64::new(0),
         })
@@ -141,24 +148,41 @@ impl Cache {
     }
 
     pub(crate) fn claim(&self, token: ParsedToken) -> Claim {
-        Claim { id: token.id, tag: self.key.tag(&token.secret), secret: token.secret }
+        let ParsedToken { id, secret, seal } = token;
+        Claim { id, tag: self.key.tag(secret.as_bytes()), secret, seal }
+    }
+
+    /// The hottest path: what this thread has admitted lately, presented in the same words. `None` says nothing.
+    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: Moment) -> Option<(TokenId, Hit)> {
+        front::look(self.gate, u128::from_be_bytes(*text.id), |copied| {
+            let front::Copied { mark, text: tag, slot, trust, known, token } = copied;
+            let holds = self.changes.is_current(*mark) && trust.holds(now);
+            if !holds || !self.key.tag_text(text.secret, text.seal).is(tag) {
+                return None;
+            }
+            let hit = known.hit(token, Some(*slot), trust, now).filter(|hit| hit.verdict.is_ok())?;
+            Some((known.record.id(), hit))
+        })
     }
 
     /// The hot path: a fresh record and a proved secret. `None` where it takes more to decide.
     pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Hit> {
-        self.proved.read(&key_of(&claim.id), |entry| {
-            if !entry.is_fresh(now) {
-                return None;
-            }
-            let record = &entry.known.record;
-            if let Err(reason) = record.check_live(now.wall) {
-                return Some(Hit { verdict: Err(reason.into()), due: false, successor: None });
-            }
-            let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag))?;
-            record.live_secret(slot, now.wall)?;
-            let successor = entry.known.tells_successor(slot, now.wall);
-            Some(Hit { verdict: Ok(entry.known.token.by(slot)), due: entry.tells_due(now), successor })
-        })?
+        let key = key_of(&claim.id);
+        // Before the entry: whatever changes it afterwards outdates this mark.
+        let mark = self.changes.mark(key);
+        let (hit, entry) = self.proved.read(&key, |entry| {
+            let trust = entry.trust.filter(|trust| trust.holds(now))?;
+            let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag));
+            let hit = entry.known.hit(&entry.known.token, slot, &trust, now)?;
+            let kept = slot.filter(|_| hit.verdict.is_ok() && front::takes_turn(self.gate, key));
+            Some((hit, kept.map(|slot| (Arc::clone(&entry.known), slot, trust))))
+        })??;
+        if let Some((known, slot, trust)) = entry {
+            let text = self.key.tag_text(claim.secret.as_bytes(), claim.seal);
+            let token = known.token.detached();
+            front::keep(self.gate, key, front::Copied { mark, text, slot, trust, known, token });
+        }
+        Some(hit)
     }
 
     /// What is remembered and may be believed now.
@@ -172,7 +196,7 @@ impl Cache {
         if let Some(found) = found(&self.proved).or_else(|| found(&self.unproved)) {
             return Recalled::Found(found);
         }
-        match self.recall_absence(&Negative::Unknown(key), key, now, |_| true) {
+        match self.recall_absence(&Negative::Unknown(key), now, |_| true) {
             true => Recalled::Unknown,
             false => Recalled::Nothing,
         }
@@ -192,14 +216,14 @@ impl Cache {
         let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some_and(|hash| hashes.contains(hash));
         let covers = |(version, with): (Version, bool)| version == record.version() && (with || !retiring);
         let negative = Negative::Refuted(key, claim.tag);
-        let refuted = self.recall_absence(&negative, key, now, |absence| absence.judged.is_some_and(covers));
+        let refuted = self.recall_absence(&negative, now, |absence| absence.judged.is_some_and(covers));
         self.negative_hits.fetch_add(u64::from(refuted), Ordering::Relaxed);
         refuted
     }
 
-    fn recall_absence(&self, negative: &Negative, key: u128, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
+    fn recall_absence(&self, negative: &Negative, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
         let holds = |absence: &Absence| {
-            absence.until.holds(now) && self.generations.is_current(key, absence.mark) && covers(absence)
+            absence.until.holds(now) && self.generations.is_current(absence.mark) && covers(absence)
         };
         self.negatives.read(negative, holds).unwrap_or(false)
     }
@@ -232,8 +256,8 @@ impl Cache {
         self.generations.mark(key_of(id))
     }
 
-    pub(crate) fn is_current(&self, id: &TokenId, mark: Mark) -> bool {
-        self.generations.is_current(key_of(id), mark)
+    pub(crate) fn is_current(&self, mark: Mark) -> bool {
+        self.generations.is_current(mark)
     }
 
     /// Takes in what a look-up brought that began at `started`, when the generations stood at `mark`; answers with
@@ -252,11 +276,12 @@ impl Cache {
 
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
         let until = FreshUntil(started + self.config.negative_ttl);
-        let current = || self.generations.is_current(key, mark);
+        let current = || self.generations.is_current(mark);
         for map in [&self.proved, &self.unproved] {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
         }
+        self.changes.advance(key);
         let is_live = |old: &Absence| old.until.holds(started);
         self.negatives.merge(Negative::Unknown(key), is_live, |old| match current() {
             true => Some(Absence { until, mark, judged: None }),
@@ -267,7 +292,7 @@ impl Cache {
 
     /// The store knows the id by now: that it did not is over, also for a wall clock that is stepped back.
     fn forget_unknown(&self, key: u128, mark: Mark) {
-        let outdated = || !self.generations.is_current(key, mark);
+        let outdated = || !self.generations.is_current(mark);
         self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.copied().filter(|_| outdated()));
     }
 
@@ -279,7 +304,7 @@ impl Cache {
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
-        let current = || answered.is_none() || self.generations.is_current(key, mark);
+        let current = || answered.is_none() || self.generations.is_current(mark);
         self.proved.merge(
             key,
             |_| true,
@@ -303,6 +328,7 @@ impl Cache {
                 }
             });
         }
+        self.changes.advance(key);
         Found::of(&settled, mark)
     }
 
@@ -349,6 +375,7 @@ impl Cache {
         // What is newer than the proof's record stays: whoever brought it is about to add it to the proof.
         let newer = |left: &&Entry| Some(left.known.record.version()) > proved;
         self.unproved.merge(key, |_| true, |left| left.filter(newer).cloned());
+        self.changes.advance(key);
     }
 
     /// Notes that a slow hash has refuted a secret.

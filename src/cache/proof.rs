@@ -1,6 +1,7 @@
 //! Proofs: remembering that a secret was right without remembering the secret.
 
 use std::fmt;
+use std::ops::Range;
 
 use sha2::block_api::compress256;
 use subtle::ConstantTimeEq;
@@ -8,32 +9,39 @@ use zeroize::Zeroizing;
 
 use crate::base62::{self, RandomError};
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{SecretSlot, TokenRecord};
+use crate::token::{Seal, SecretSlot, TokenRecord};
 
-/// A gate's own random key, under which secrets are tagged.
-pub(crate) struct TagKey(Zeroizing<[u8; 16]>);
+/// A gate's own random key, 16 bytes, in the blocks that are hashed under it.
+pub(crate) struct TagKey {
+    secret: Block,
+    text: Block,
+}
 
 impl TagKey {
     const LEN: usize = 16;
+    /// Where a secret stands in a block.
+    const SECRET: Range<usize> = Self::LEN..Self::LEN + TokenSecret::LEN;
+    /// Where the checksum stands in the block of a text. A byte for the prefix follows.
+    const CHECKSUM: Range<usize> = Self::SECRET.end..Self::SECRET.end + 6;
 
     pub(crate) fn generate() -> Result<Self, RandomError> {
         let mut key = Zeroizing::new([0; Self::LEN]);
         base62::random_bytes(&mut *key)?;
-        Ok(Self(key))
+        let block = |len| Block::padded(len).with(0..Self::LEN, &*key);
+        Ok(Self { secret: block(Self::SECRET.end), text: block(Self::CHECKSUM.end + 1) })
     }
 
     /// SHA-256 over the key and the secret, both of fixed length. One-way even for whoever has the key (G11): a dump
     /// of the process gives tags, not secrets.
-    pub(crate) fn tag(&self, secret: &TokenSecret) -> Tag {
-        let mut block = Zeroizing::new(padded(TagKey::LEN + TokenSecret::LEN));
-        let (key, rest) = block.split_at_mut(Self::LEN);
-        key.copy_from_slice(&*self.0);
-        if let Some(place) = rest.get_mut(..TokenSecret::LEN) {
-            place.copy_from_slice(secret.as_bytes());
-        }
-        let mut state = INITIAL;
-        compress256(&mut state, std::slice::from_ref(&*block));
-        Tag::of_state(state)
+    pub(crate) fn tag(&self, secret: &[u8; TokenSecret::LEN]) -> Tag {
+        self.secret.clone().with(Self::SECRET, secret).hash()
+    }
+
+    /// The same over all of a token's text but its id. The message is longer, so no tag of a secret is one of a text.
+    pub(crate) fn tag_text(&self, secret: &[u8; TokenSecret::LEN], seal: Seal) -> Tag {
+        let end = Self::CHECKSUM.end;
+        let block = self.text.clone().with(Self::SECRET, secret).with(Self::CHECKSUM, &seal.checksum);
+        block.with(end..end + 1, &[seal.prefix]).hash()
     }
 }
 
@@ -41,17 +49,43 @@ impl TagKey {
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The only block of a message of `len` bytes, at most 55, apart from the message itself (FIPS 180-4, §5.1.1). One
-/// compression of it is all of SHA-256; the ordinary interface takes twice as long for so little.
-#[expect(clippy::indexing_slicing, reason = "constant indices below 64; `len` is a constant below 56")]
-const fn padded(len: usize) -> [u8; 64] {
-    assert!(len < 56);
-    let mut block = [0_u8; 64];
-    block[len] = 0x80;
-    let bits = (len as u64 * 8).to_be_bytes();
-    block[62] = bits[6];
-    block[63] = bits[7];
-    block
+/// The only block of a short message, wiped when dropped. It is copied as a whole, because the compression reads sixteen
+/// bytes at a time and would wait for what is written in smaller pieces. One compression of it is all of SHA-256; the ordinary
+/// interface takes twice as long for so little.
+#[derive(Clone)]
+struct Block([u8; 64]);
+
+impl Block {
+    /// The block of a message of `len` bytes, at most 55, apart from the message itself (FIPS 180-4, §5.1.1).
+    #[expect(clippy::indexing_slicing, reason = "constant indices below 64; `len` is a constant below 56")]
+    const fn padded(len: usize) -> Self {
+        assert!(len < 56);
+        let mut block = [0_u8; 64];
+        block[len] = 0x80;
+        let bits = (len as u64 * 8).to_be_bytes();
+        block[62] = bits[6];
+        block[63] = bits[7];
+        Self(block)
+    }
+
+    fn with(mut self, place: Range<usize>, bytes: &[u8]) -> Self {
+        if let Some(place) = self.0.get_mut(place).filter(|place| place.len() == bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        self
+    }
+
+    fn hash(self) -> Tag {
+        let mut state = INITIAL;
+        compress256(&mut state, std::slice::from_ref(&self.0));
+        Tag::of_state(state)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        zeroize::zeroize_bytes(&mut self.0);
+    }
 }
 
 /// What a gate remembers of a secret.
@@ -65,7 +99,7 @@ impl Tag {
     }
 
     /// In constant time. By words, which costs a tenth of what it does by bytes.
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         let differing = self.0.iter().zip(&other.0).fold(0, |all, (one, two)| all | (one ^ two));
         differing.ct_eq(&0).into()
     }
@@ -140,13 +174,22 @@ mod tests {
 
     use super::*;
 
+    #[track_caller]
+    fn assert_digest(tag: Tag, parts: &[&[u8]]) {
+        let digest = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize();
+        let words: Vec<u8> = tag.0.iter().flat_map(|word| word.to_be_bytes()).collect();
+        assert_eq!(words, digest.as_slice());
+    }
+
     #[test]
-    fn a_tag_is_the_sha_256_of_key_and_secret() {
-        for _ in 0..100 {
+    fn a_tag_is_the_sha_256_of_the_key_and_what_is_tagged() {
+        for prefix in [0, 1, u8::MAX] {
             let (key, secret) = (TagKey::generate().unwrap(), TokenSecret::generate().unwrap());
-            let digest = Sha256::new().chain_update(*key.0).chain_update(secret.expose()).finalize();
-            let words: Vec<u8> = key.tag(&secret).0.iter().flat_map(|word| word.to_be_bytes()).collect();
-            assert_eq!(words, digest.as_slice());
+            let (seal, bytes) = (Seal { prefix, checksum: *b"0Zz9aA" }, &key.secret.0[..TagKey::LEN]);
+            assert_eq!(bytes, &key.text.0[..TagKey::LEN]);
+            assert_digest(key.tag(secret.as_bytes()), &[bytes, secret.as_bytes()]);
+            let text = key.tag_text(secret.as_bytes(), seal);
+            assert_digest(text, &[bytes, secret.as_bytes(), &seal.checksum, &[prefix]]);
         }
     }
 

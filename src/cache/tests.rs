@@ -7,21 +7,21 @@ use crate::scope::Scope;
 use crate::token::Revision;
 
 /// A cache, a claim, and the time of both.
-fn cold() -> (Cache, Claim, Moment) {
+pub(super) fn cold() -> (Cache, Claim, Moment) {
     let cache = Cache::new(GateId::NONE, CacheConfig::default()).unwrap();
     let claim = claim(&cache, TokenId::generate().unwrap());
     (cache, claim, Moment::now(&SystemClock::new()))
 }
 
-fn claim(cache: &Cache, id: TokenId) -> Claim {
-    cache.claim(ParsedToken { id, secret: TokenSecret::generate().unwrap() })
+pub(super) fn claim(cache: &Cache, id: TokenId) -> Claim {
+    cache.claim(ParsedToken::of_parts(id, TokenSecret::generate().unwrap()))
 }
 
-fn hash(scheme: &str) -> SecretHash {
+pub(super) fn hash(scheme: &str) -> SecretHash {
     SecretHash::parse(&format!("${scheme}$v=1$AAAA")).unwrap()
 }
 
-fn record(id: TokenId, revision: u64, hash: SecretHash, now: Moment) -> TokenRecord {
+pub(super) fn record(id: TokenId, revision: u64, hash: SecretHash, now: Moment) -> TokenRecord {
     let (owner, label) = (OwnerId::new("o").unwrap(), Label::new("l").unwrap());
     TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, now.wall).with_revision(Revision::new(revision))
 }
@@ -35,7 +35,7 @@ fn recalled(cache: &Cache, id: &TokenId, now: Moment) -> Option<u64> {
 }
 
 impl Cache {
-    fn filled(&self, revision: u64, claim: &Claim, hash: &SecretHash, now: Moment) -> Found {
+    pub(super) fn filled(&self, revision: u64, claim: &Claim, hash: &SecretHash, now: Moment) -> Found {
         self.fill(&claim.id, Some(record(claim.id, revision, hash.clone(), now)), now, self.mark(&claim.id)).unwrap()
     }
 }
@@ -117,7 +117,7 @@ fn what_was_asked_before_an_invalidation_is_not_remembered() {
     let (cache, claim, now) = cold();
     let outdated = cache.mark(&claim.id);
     cache.distrust(&claim.id);
-    assert!(!cache.is_current(&claim.id, outdated));
+    assert!(!cache.is_current(outdated));
     assert!(cache.fill(&claim.id, None, now, outdated).is_none());
     assert!(matches!(cache.recall(&claim.id, now), Recalled::Nothing));
     let known = record(claim.id, 1, hash("one"), now);

@@ -339,7 +339,7 @@ impl Office {
 
     async fn attempt(&self, issued: &IssuedToken) -> Result<(), Reason> {
         let (id, secret) = (issued.plaintext().id(), issued.plaintext().secret().clone());
-        let verdict = match self.gate.authenticate(ParsedToken { id, secret }) {
+        let verdict = match self.gate.authenticate(ParsedToken::of_parts(id, secret)) {
             Attempt::Decided(verdict) => verdict,
             Attempt::Pending(verdict) => verdict.await,
         };

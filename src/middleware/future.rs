@@ -44,8 +44,9 @@ pin_project! {
     {
         Inner { #[pin] future: S::Future, stamp: Stamp },
         Refused { response: Option<Response<Bytes>> },
-        Waiting { verdict: BoxFuture<'static, Verdict>, pending: Option<Pending<S, B>> },
-        Admitted { #[pin] future: Oneshot<S, Request<B>>, stamp: Stamp },
+        // Boxed, because they hold a whole request: most futures never do, and are moved about by servers.
+        Waiting { verdict: BoxFuture<'static, Verdict>, pending: Option<Box<Pending<S, B>>> },
+        Admitted { future: Pin<Box<Oneshot<S, Request<B>>>>, stamp: Stamp },
     }
 }
 
@@ -92,7 +93,7 @@ where
     ) -> Self {
         let (verdict, presented) = waiting.into_parts();
         let held = Some(Held { presented, request, service });
-        let pending = Some(Pending { gate, required, held });
+        let pending = Some(Box::new(Pending { gate, required, held }));
         Self { state: State::Waiting { verdict, pending } }
     }
 }
@@ -106,7 +107,10 @@ where
         let Held { presented, request, service } = self.held.take()?;
         let (mut head, body) = request.into_parts();
         Some(match self.gate.conclude(&mut head, self.required, verdict, presented) {
-            Ok(stamp) => State::Admitted { future: Oneshot::new(service, Request::from_parts(head, body)), stamp },
+            Ok(stamp) => {
+                let future = Oneshot::new(service, Request::from_parts(head, body));
+                State::Admitted { future: Box::pin(future), stamp }
+            }
             Err(response) => State::Refused { response: Some(*response) },
         })
     }
@@ -124,7 +128,7 @@ where
             let next = match this.state.as_mut().project() {
                 Projected::Inner { future, stamp } => return future.poll(cx).map_ok(|response| wrap(response, stamp)),
                 Projected::Admitted { future, stamp } => {
-                    return future.poll(cx).map_ok(|response| wrap(response, stamp));
+                    return future.as_mut().poll(cx).map_ok(|response| wrap(response, stamp));
                 }
                 Projected::Refused { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(response.map(ResponseBody::refusal))),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, USER_AGENT};
+use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
@@ -20,12 +20,12 @@ use super::stamp::Stamp;
 use crate::access::{self, Access};
 use crate::audit::{Action, AuditEvent, OnAuditFailure, Outcome, Recorder, Subject};
 use crate::authenticator::{Attempt, Authenticator};
-use crate::bearer::{self, Credentials};
+use crate::bearer::{Authorization, Credentials};
 use crate::decision::{AuthenticatedToken, GateId, Reason, Verdict};
 use crate::id::TokenId;
 use crate::request::RequestHead;
 use crate::text;
-use crate::token::{ParsedToken, Prefix, ShapeError};
+use crate::token::{Cut, ParsedToken, Prefix, ShapeError};
 
 /// All that clones of a layer share.
 pub(super) struct Gate {
@@ -40,6 +40,7 @@ pub(super) struct Gate {
     pub(super) report_only: ReportOnly,
     pub(super) token_headers: bool,
     pub(super) keep_authorization: bool,
+    pub(super) extension: bool,
 }
 
 /// What becomes of a request.
@@ -63,7 +64,7 @@ pub(super) struct Waiting {
 /// A token of our shape, taken out of its request.
 pub(super) struct Presented {
     id: TokenId,
-    header: Option<HeaderValue>,
+    authorization: Authorization,
 }
 
 /// Marks a request that a gate has let through without a token.
@@ -87,20 +88,24 @@ impl Gate {
         if self.passed_before(request) {
             return Reception::Onward(Stamp::default());
         }
-        match self.sight(request) {
-            Sighting::Token(token) => self.present(request, required, token),
-            Sighting::Pass(reason) => self.pass(request, reason).into(),
+        // From here on no event, no closure and no renderer sees what was presented.
+        let authorization = Authorization::take(&mut request.headers);
+        let text = authorization.plain().and_then(|text| Cut::of(text, &self.prefixes).ok());
+        // What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
+        if let Some((id, verdict)) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
+            return self.conclude(request, required, verdict, Presented { id, authorization }).into();
+        }
+        match self.sight(&authorization) {
+            Sighting::Token(token) => self.present(request, required, token, authorization),
+            Sighting::Pass(reason) => self.pass(request, reason, authorization).into(),
             Sighting::Refuse(row, reason) => {
-                // No event, no closure and no renderer is to see what was presented.
-                request.headers.remove(AUTHORIZATION);
                 Reception::Refused(self.refuse(request, row, reason, Subject::Nobody, None))
             }
         }
     }
 
-    fn sight(&self, request: &Parts) -> Sighting {
-        let lines = request.headers.get_all(AUTHORIZATION).into_iter().map(HeaderValue::as_bytes);
-        match bearer::parse(lines) {
+    fn sight(&self, authorization: &Authorization) -> Sighting {
+        match authorization.read() {
             Credentials::Missing if self.on_missing == OnMissing::Pass => Sighting::Pass(Reason::Missing),
             Credentials::Missing => Sighting::Refuse(Row::Missing, Reason::Missing),
             Credentials::OtherScheme if self.on_foreign == OnForeign::Pass => Sighting::Pass(Reason::Missing),
@@ -114,8 +119,14 @@ impl Gate {
         }
     }
 
-    fn present(&self, request: &mut Parts, required: Option<Access>, token: ParsedToken) -> Reception {
-        let presented = Presented { id: token.id, header: request.headers.remove(AUTHORIZATION) };
+    fn present(
+        &self,
+        request: &mut Parts,
+        required: Option<Access>,
+        token: ParsedToken,
+        authorization: Authorization,
+    ) -> Reception {
+        let presented = Presented { id: token.id, authorization };
         match self.authenticator.authenticate(token) {
             Attempt::Pending(verdict) => Reception::Waiting(Waiting { verdict, presented }),
             Attempt::Decided(verdict) => self.conclude(request, required, verdict, presented).into(),
@@ -144,7 +155,7 @@ impl Gate {
         let asked = self.put_on_record(request, &token, permit)?;
         self.note_use(request, &token, permit.access, asked);
         let stamp = self.stamp(&token);
-        self.admit(request, token, presented.header);
+        self.admit(request, token, presented.authorization);
         Ok(stamp)
     }
 
@@ -178,13 +189,14 @@ impl Gate {
         });
     }
 
-    fn admit(&self, request: &mut Parts, token: AuthenticatedToken, header: Option<HeaderValue>) {
+    fn admit(&self, request: &mut Parts, token: AuthenticatedToken, authorization: Authorization) {
         access::strip_h2c(&mut request.headers);
-        if let Some(mut header) = header.filter(|_| self.keep_authorization) {
-            header.set_sensitive(true);
-            request.headers.insert(AUTHORIZATION, header);
+        if self.keep_authorization {
+            authorization.put_back(&mut request.headers);
         }
-        request.extensions.insert(token);
+        if self.extension {
+            request.extensions.insert(token);
+        }
     }
 
     fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
@@ -199,7 +211,7 @@ impl Gate {
     /// The same gate met again: it can only tighten, and writes an event only where it does.
     fn judge_again(&self, request: &mut Parts, required: Option<Access>, token: &AuthenticatedToken) -> Conclusion {
         // Kept for the inner service, it is still nothing a closure may see.
-        let header = request.headers.remove(AUTHORIZATION);
+        let authorization = Authorization::take(&mut request.headers);
         let permitted = self.permit(request, required, token);
         if let Ok(permit) = &permitted {
             // What the outer layer took for a read may be a write here.
@@ -209,21 +221,15 @@ impl Gate {
             true => self.put_on_record(request, token, permit).map(|_asked| ()),
             false => Ok(()),
         });
-        if let Some(header) = header {
-            request.headers.insert(AUTHORIZATION, header);
-        }
+        authorization.put_back(&mut request.headers);
         recorded.map(|()| self.stamp(token))
     }
 
-    fn pass(&self, request: &mut Parts, reason: Reason) -> Conclusion {
-        let header = request.headers.remove(AUTHORIZATION);
+    fn pass(&self, request: &mut Parts, reason: Reason, authorization: Authorization) -> Conclusion {
         self.require(Outcome::Passed, request, |request| {
             self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, request)
         })?;
-        if let Some(mut header) = header {
-            header.set_sensitive(true);
-            request.headers.insert(AUTHORIZATION, header);
-        }
+        authorization.put_back(&mut request.headers);
         request.extensions.insert(Passed(self.authenticator.gate()));
         Ok(Stamp::default())
     }

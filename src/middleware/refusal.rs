@@ -46,6 +46,10 @@ impl Refusal {
         Self(row)
     }
 
+    pub(super) const fn row(&self) -> Row {
+        self.0
+    }
+
     /// Which kind it is.
     #[must_use]
     pub const fn kind(&self) -> RefusalKind {
@@ -142,6 +146,33 @@ impl Refusal {
 }
 
 impl Row {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Missing,
+        Self::OtherScheme,
+        Self::Malformed,
+        Self::InvalidToken,
+        Self::Unavailable,
+        Self::Forbidden(DemandCause::Request),
+        Self::Forbidden(DemandCause::Upgrade),
+        Self::Forbidden(DemandCause::Override),
+        Self::Policy(DemandCause::Request),
+        Self::Policy(DemandCause::Upgrade),
+        Self::Policy(DemandCause::Override),
+    ];
+
+    /// Where it stands in [`ALL`](Self::ALL).
+    pub(super) const fn position(self) -> usize {
+        match self {
+            Self::Missing => 0,
+            Self::OtherScheme => 1,
+            Self::Malformed => 2,
+            Self::InvalidToken => 3,
+            Self::Unavailable => 4,
+            Self::Forbidden(cause) => 5 + cause as usize,
+            Self::Policy(cause) => 8 + cause as usize,
+        }
+    }
+
     /// The row a client sees for a reason of the audit trail.
     pub(super) const fn of(reason: Reason) -> Self {
         match reason {
@@ -159,6 +190,13 @@ impl Row {
 mod tests {
     use super::*;
     use crate::decision::UnavailableCause;
+
+    #[test]
+    fn every_row_has_a_place_of_its_own() {
+        for (at, row) in Row::ALL.into_iter().enumerate() {
+            assert_eq!(row.position(), at, "{row:?}");
+        }
+    }
 
     #[test]
     fn every_reason_has_its_row_and_what_is_wrong_with_a_token_is_one() {

@@ -9,9 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETR
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-#[cfg(feature = "axum")]
-use super::refusal::Row;
-use super::refusal::{Refusal, RefusalKind};
+use super::refusal::{Refusal, RefusalKind, Row};
 use crate::config::BuildError;
 
 /// Makes the body of a refusal, and headers beside those that are fixed.
@@ -21,11 +19,18 @@ const PROBLEM_TYPES: &str = "https://docs.rs/tower-token-auth/latest/tower_token
 
 pub(super) struct Render {
     challenges: Challenges,
+    /// One for each row, made once: a refusal costs no formatting.
+    answers: Vec<Answer>,
     renderer: Option<Renderer>,
     grpc: bool,
 }
 
-/// The challenges, made once: a refusal costs no formatting.
+/// A refusal's headers and body, where the application does not make them.
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
 struct Challenges {
     bare: HeaderValue,
     invalid_request: HeaderValue,
@@ -65,7 +70,13 @@ impl Challenges {
 
 impl Render {
     pub(super) fn new(realm: &str, renderer: Option<Renderer>, grpc: bool) -> Result<Self, BuildError> {
-        Ok(Self { challenges: Challenges::new(realm)?, renderer, grpc })
+        let challenges = Challenges::new(realm)?;
+        let answers = Row::ALL.into_iter().map(|row| {
+            let refusal = Refusal::new(row);
+            let (parts, body) = complete(problem(&refusal), &refusal, &challenges).into_parts();
+            Answer { headers: parts.headers, body }
+        });
+        Ok(Self { answers: answers.collect(), challenges, renderer, grpc })
     }
 
     pub(super) fn render(&self, refusal: &Refusal, request: &Parts) -> Response<Bytes> {
@@ -73,20 +84,38 @@ impl Render {
     }
 
     fn http(&self, refusal: &Refusal) -> Response<Bytes> {
-        let mut response = match &self.renderer {
-            // A renderer that panics costs its own body, not the answer.
-            Some(render) => catch_unwind(AssertUnwindSafe(|| render(refusal))).unwrap_or_else(|_| problem(refusal)),
-            None => problem(refusal),
-        };
-        *response.status_mut() = refusal.status();
-        let headers = response.headers_mut();
-        headers.remove(CONTENT_LENGTH);
-        set(headers, WWW_AUTHENTICATE, self.challenges.of(refusal).cloned());
-        let retry = refusal.kind() == RefusalKind::Unavailable;
-        set(headers, RETRY_AFTER, retry.then(|| HeaderValue::from_static("1")));
-        forbid_caching(headers);
+        match (&self.renderer, self.answers.get(refusal.row().position())) {
+            (None, Some(answer)) => answer.response(refusal.status()),
+            (renderer, _) => {
+                let made = renderer.as_ref().and_then(|render| {
+                    // A renderer that panics costs its own body, not the answer.
+                    catch_unwind(AssertUnwindSafe(|| render(refusal))).ok()
+                });
+                complete(made.unwrap_or_else(|| problem(refusal)), refusal, &self.challenges)
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn response(&self, status: StatusCode) -> Response<Bytes> {
+        let mut response = Response::new(self.body.clone());
+        *response.status_mut() = status;
+        *response.headers_mut() = self.headers.clone();
         response
     }
+}
+
+/// Sets what is fixed, whoever has made the rest.
+fn complete(mut response: Response<Bytes>, refusal: &Refusal, challenges: &Challenges) -> Response<Bytes> {
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    set(headers, WWW_AUTHENTICATE, challenges.of(refusal).cloned());
+    let retry = refusal.kind() == RefusalKind::Unavailable;
+    set(headers, RETRY_AFTER, retry.then(|| HeaderValue::from_static("1")));
+    forbid_caching(headers);
+    response
 }
 
 impl fmt::Debug for Render {

@@ -159,11 +159,30 @@ impl fmt::Debug for PlaintextToken {
     }
 }
 
+/// A text with the prefix and the length of our tokens, cut into its parts. What they say is not looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut<'a> {
+    pub(crate) id: &'a [u8; TokenId::LEN],
+    pub(crate) secret: &'a [u8; TokenSecret::LEN],
+    pub(crate) seal: Seal,
+    /// All but the checksum, which is of this.
+    body: &'a [u8],
+}
+
+/// The parts of a token's text beside its id and its secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seal {
+    /// Which of the accepted prefixes.
+    pub(crate) prefix: u8,
+    pub(crate) checksum: [u8; CHECKSUM_LEN],
+}
+
 /// What a gate needs of a token's text.
 #[derive(Debug)]
 pub(crate) struct ParsedToken {
     pub(crate) id: TokenId,
     pub(crate) secret: TokenSecret,
+    pub(crate) seal: Seal,
 }
 
 /// Why a bearer token is none of ours.
@@ -175,14 +194,17 @@ pub(crate) enum ShapeError {
     Broken,
 }
 
-impl ParsedToken {
-    /// Reads a token's text. Compares prefixes as a whole, so `tta` does not claim `ttab_…`.
-    pub(crate) fn parse<'p>(text: &[u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
+impl<'a> Cut<'a> {
+    /// How many prefixes are told apart.
+    pub(crate) const MAX_PREFIXES: usize = 256;
+
+    /// Compares prefixes as a whole, so `tta` does not claim `ttab_…`. At most one fits: all else has a fixed length.
+    pub(crate) fn of<'p>(text: &'a [u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
         let mut shape = ShapeError::Foreign;
-        for prefix in accepted {
+        for (prefix, at) in accepted.into_iter().zip(0..=u8::MAX) {
             match text.strip_prefix(prefix.as_str().as_bytes()) {
-                Some(tail) if tail.first() == Some(&b'_') => match Self::parse_tail(text, tail) {
-                    Some(token) => return Ok(token),
+                Some(tail) if tail.first() == Some(&b'_') => match Self::of_tail(text, tail, at) {
+                    Some(cut) => return Ok(cut),
                     None => shape = ShapeError::Broken,
                 },
                 _ => {}
@@ -191,15 +213,40 @@ impl ParsedToken {
         Err(shape)
     }
 
-    fn parse_tail(text: &[u8], tail: &[u8]) -> Option<Self> {
+    fn of_tail(text: &'a [u8], tail: &'a [u8], prefix: u8) -> Option<Self> {
         let tail: &[u8; TAIL_LEN] = tail.try_into().ok()?;
         let (id, tail) = tail.strip_prefix(b"_")?.split_first_chunk()?;
         let (secret, checksum) = tail.strip_prefix(b"_")?.split_first_chunk()?;
         let (body, _) = text.split_last_chunk::<CHECKSUM_LEN>()?;
-        if checksum != base62::encode_u32(crc32fast::hash(body)) {
+        let seal = Seal { prefix, checksum: checksum.try_into().ok()? };
+        Some(Self { id, secret, seal, body })
+    }
+
+    /// Of a text that nobody has written.
+    #[cfg(test)]
+    pub(crate) const fn of_parts(id: &'a [u8; TokenId::LEN], secret: &'a [u8; TokenSecret::LEN], seal: Seal) -> Self {
+        Self { id, secret, seal, body: &[] }
+    }
+
+    fn read(&self) -> Option<ParsedToken> {
+        if self.seal.checksum != base62::encode_u32(crc32fast::hash(self.body)) {
             return None;
         }
-        Some(Self { id: TokenId::from_bytes(id)?, secret: TokenSecret::from_bytes(secret)? })
+        let (id, secret) = (TokenId::from_bytes(self.id)?, TokenSecret::from_bytes(self.secret)?);
+        Some(ParsedToken { id, secret, seal: self.seal })
+    }
+}
+
+impl ParsedToken {
+    /// Reads a token's text.
+    pub(crate) fn parse<'p>(text: &[u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
+        Cut::of(text, accepted)?.read().ok_or(ShapeError::Broken)
+    }
+
+    /// Of a text that nobody has written.
+    #[cfg(test)]
+    pub(crate) const fn of_parts(id: TokenId, secret: TokenSecret) -> Self {
+        Self { id, secret, seal: Seal { prefix: 0, checksum: [b'0'; CHECKSUM_LEN] } }
     }
 }
 

@@ -66,7 +66,7 @@ fn bench(limits: VerifyLimits) -> Bench {
     let (gate, clock) = (GateId::NONE, Arc::new(SystemClock::new()));
     let cache = Arc::new(Cache::new(gate, CacheConfig::default()).unwrap());
     let hasher = Arc::new(Scripted::default());
-    let token = ParsedToken { id: TokenId::generate().unwrap(), secret: TokenSecret::generate().unwrap() };
+    let token = ParsedToken::of_parts(TokenId::generate().unwrap(), TokenSecret::generate().unwrap());
     let claim = Arc::new(cache.claim(token));
     let hashers = vec![Arc::clone(&hasher) as _];
     let verifier = Verifier::new(gate, cache, clock, hashers, limits.own_workers(2), Arc::new(|_, _| ()));

@@ -51,6 +51,9 @@ fn an_illegal_prefix() {
 fn a_prefix_that_is_accepted_twice() {
     assert_fails(builder().accept_prefix("tta"), "remove one `accept_prefix`");
     assert_fails(builder().prefix("new").accept_prefix("old").accept_prefix("old"), "remove one `accept_prefix`");
+    let accepting = |others: u16| (0..others).fold(builder(), |all, at| all.accept_prefix(format!("old{at}")));
+    assert_works(accepting(255));
+    assert_fails(accepting(256), "more than 256 token prefixes");
 }
 
 #[test]

@@ -114,3 +114,25 @@ async fn a_token_made_for_a_test_can_be_extracted() {
     assert_eq!(status, 200);
     assert!(body.starts_with(&token.id().to_string()), "{body}");
 }
+
+#[tokio::test]
+async fn a_gate_that_does_not_tell_guards_all_the_same() {
+    for (tells, path, status) in [(true, "/required", 200), (false, "/required", 500), (false, "/plain", 200)] {
+        let bench = Bench::with(|builder| if tells { builder } else { builder.without_extension() });
+        let token = bench.hot(Scope::ReadOnly).await;
+        let app = routes().route("/plain", get(|| async { "plain" })).layer(bench.auth.clone());
+        assert_eq!(ask(&app, to(path, bearer(&token))).await.0, status, "{path}, tells: {tells}");
+        assert_eq!(ask(&app, to(path, anonymous())).await.0, 401, "{path}, tells: {tells}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_gate_met_twice_refuses_where_it_does_not_tell() {
+    for (tells, status) in [(true, 200), (false, 401)] {
+        let bench = Bench::with(|builder| if tells { builder } else { builder.without_extension() });
+        let token = bench.hot(Scope::ReadOnly).await;
+        let app = routes().route("/plain", get(|| async { "plain" }));
+        let app = app.layer(bench.auth.requiring(Access::Read)).layer(bench.auth.clone());
+        assert_eq!(ask(&app, to("/plain", bearer(&token))).await.0, status, "tells: {tells}");
+    }
+}

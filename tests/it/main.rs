@@ -37,6 +37,8 @@ mod pass_modes;
 mod policy_at_use;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis", feature = "sqlite")))]
+mod processes;
 mod properties;
 mod queued_sink;
 #[cfg(all(unix, feature = "redis"))]

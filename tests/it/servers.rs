@@ -6,6 +6,8 @@
 //!
 //! A server is the child of a shell that waits for its standard input to end, as it does when the test process goes,
 //! however it goes. The shell then ends the server by its id and removes the folder.
+//!
+//! The example `cluster` starts its servers with this file, too.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -87,11 +89,11 @@ impl Kind {
         let found = folders().into_iter().find(|folder| folder.join(self.binary()).is_file());
         if found.is_none() {
             static SAID: [Once; 2] = [Once::new(), Once::new()];
-            let missing = format!("no {} and no {}", self.binary(), self.variable());
+            let missing = format!("there is no {}", self.binary());
             let required = env::var("REQUIRE_SERVERS").is_ok_and(|required| required == "1");
             assert!(!required, "{missing}, and servers are required");
             // Past the capture of tests that pass.
-            let say = || writeln!(io::stderr(), "skipped: tests on a real {self:?} server ({missing})");
+            let say = || writeln!(io::stderr(), "skipped: what needs a real {self:?} server ({missing})");
             SAID[self as usize].call_once(|| say().unwrap());
         }
         found

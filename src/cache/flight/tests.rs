@@ -165,8 +165,8 @@ async fn a_flight_that_began_before_an_invalidation_is_not_joined() {
     assert_eq!(bench.store.calls(), 2);
     bench.store.door.close();
     let cache = &bench.lookups.source.cache;
-    assert!(!cache.is_current(&bench.id, old.await.unwrap().unwrap().mark));
-    assert!(cache.is_current(&bench.id, new.await.unwrap().unwrap().mark));
+    assert!(!cache.is_current(old.await.unwrap().unwrap().mark));
+    assert!(cache.is_current(new.await.unwrap().unwrap().mark));
     bench.assert_nothing_left();
 }
 

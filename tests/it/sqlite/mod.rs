@@ -1,6 +1,5 @@
 //! The store in SQLite: what the suite for every store cannot see.
 
-mod crash;
 mod feed;
 mod migrations;
 mod rows;
