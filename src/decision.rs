@@ -72,7 +72,7 @@ impl AuthenticatedToken {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn remembered(token: Remembered) -> Self {
         let Remembered { id, owner, label, scope, narrowed, expires_at, retires_at, slot } = token;
-        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Noted::never());
+        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Arc::new(Noted::never()));
         let admitted = Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
         Self { admitted: Arc::new(admitted), slot }
     }
