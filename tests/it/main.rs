@@ -53,6 +53,8 @@ mod servers;
 mod siege;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql_history;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;

@@ -34,18 +34,18 @@ impl Drop for Folder {
 }
 
 /// A pool as an application would make it that knows nothing of this crate.
-async fn pool(path: &Path) -> SqlitePool {
+pub(crate) async fn pool(path: &Path) -> SqlitePool {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     SqlitePool::connect_with(options).await.unwrap()
 }
 
 /// A store as another process would open it.
-async fn open(path: &Path) -> SqliteStore {
+pub(crate) async fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path).await.unwrap()
 }
 
 /// Does by hand what no store does.
-async fn by_hand(pool: &SqlitePool, sql: &str) -> u64 {
+pub(crate) async fn by_hand(pool: &SqlitePool, sql: &str) -> u64 {
     sqlx::query(AssertSqlSafe(sql)).execute(pool).await.unwrap().rows_affected()
 }
 
