@@ -326,7 +326,7 @@ impl fmt::Display for BuildError {
                 "OnAuditFailure::Refuse needs an audit sink that can fail; this one never tells of a loss, so set another sink or OnAuditFailure::Continue",
             ),
             Self::AuditQueue => f.write_str(
-                "the audit queue has no place for events about proved tokens; set QueuedSink's capacity to at least 2 and its noise to less",
+                "the audit queue has no place for events about proved tokens; set the capacity to at least 2 and noise to less",
             ),
             Self::Thread(_) => f.write_str(
                 "the system has no thread for the audit queue; raise the limit on threads of the process",

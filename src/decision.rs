@@ -68,6 +68,15 @@ impl AuthenticatedToken {
         Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
     }
 
+    /// A token as a history remembers it: no gate admitted it, and its attributes were not kept.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn remembered(token: Remembered) -> Self {
+        let Remembered { id, owner, label, scope, narrowed, expires_at, retires_at, slot } = token;
+        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Arc::new(Noted::never()));
+        let admitted = Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
+        Self { admitted: Arc::new(admitted), slot }
+    }
+
     /// The same token, proved by its secret in `slot`.
     pub(crate) fn by(&self, slot: SecretSlot) -> Self {
         Self { admitted: Arc::clone(&self.admitted), slot }
@@ -124,6 +133,12 @@ impl AuthenticatedToken {
         [overlap, self.admitted.expires_at].into_iter().flatten().min()
     }
 
+    /// The first instant at which its retiring secret no longer works.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn retires_at(&self) -> Option<Timestamp> {
+        self.admitted.retires_at
+    }
+
     /// The application's attributes.
     #[must_use]
     pub fn attributes(&self) -> &Attributes {
@@ -166,13 +181,26 @@ impl fmt::Debug for AuthenticatedToken {
     }
 }
 
+/// What a history knows of a proved token.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) struct Remembered {
+    pub(crate) id: TokenId,
+    pub(crate) owner: OwnerId,
+    pub(crate) label: Label,
+    pub(crate) scope: Scope,
+    pub(crate) narrowed: bool,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) retires_at: Option<Timestamp>,
+    pub(crate) slot: SecretSlot,
+}
+
 /// One gate of this process: all clones of one layer share it. Never 0, which stands for no gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GateId(u64);
 
 impl GateId {
-    /// For tokens that no gate has admitted, such as those a test makes.
-    #[cfg(any(test, feature = "test-util"))]
+    /// For tokens that no gate has admitted, such as those a test makes, and those a history tells of.
+    #[cfg(any(test, feature = "postgres", feature = "sqlite", feature = "test-util"))]
     pub(crate) const NONE: Self = Self(0);
 
     pub(crate) const fn number(self) -> u64 {

@@ -119,12 +119,12 @@ pub use middleware::{
 pub use request::RequestHead;
 pub use scope::{Scope, ScopeError};
 pub use secret::{SecretHash, SecretHashError, TokenSecret};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use store::SqlNameError;
 pub use store::{
     AnyStore, Change, ChangeError, ChangeFeed, Cursor, Durability, InsertError, MemoryStore, Notice, OwnerDirectory,
     TokenFilter, TokenPage, TokenRegistry, TokenStore, UpdateError,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use store::{HistoryWriter, SqlHistory, SqlHistoryBuilder, SqlNameError};
 #[cfg(feature = "redis")]
 pub use store::{KeyPrefixError, RedisFeed, RedisStore};
 #[cfg(feature = "postgres")]

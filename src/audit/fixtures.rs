@@ -15,16 +15,16 @@ use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
 use crate::token::CreatedBy;
 
-pub(super) fn id(number: u64) -> TokenId {
+pub(crate) fn id(number: u64) -> TokenId {
     format!("{number:016}").parse().unwrap()
 }
 
-pub(super) fn owner(name: &str) -> OwnerId {
+pub(crate) fn owner(name: &str) -> OwnerId {
     OwnerId::new(name).unwrap()
 }
 
 /// Of alice, if its number is even, else of bob.
-pub(super) fn token(number: u64) -> AuthenticatedToken {
+pub(crate) fn token(number: u64) -> AuthenticatedToken {
     let owner = if number % 2 == 0 { "alice" } else { "bob" };
     AuthenticatedToken::builder(owner, "export", Scope::ReadOnly).id(id(number)).build().unwrap()
 }
@@ -48,27 +48,27 @@ fn proved(outcome: Outcome, reason: Option<Reason>, number: u64) -> AuditEvent<'
     event(outcome, reason, Subject::Proved(Cow::Owned(token(number))))
 }
 
-pub(super) fn allowed(number: u64) -> AuditEvent<'static> {
+pub(crate) fn allowed(number: u64) -> AuditEvent<'static> {
     proved(Outcome::Allowed, None, number)
 }
 
-pub(super) fn forbidden(number: u64) -> AuditEvent<'static> {
+pub(crate) fn forbidden(number: u64) -> AuditEvent<'static> {
     proved(Outcome::Refused, Some(Reason::Forbidden), number)
 }
 
-pub(super) fn would_forbid(number: u64) -> AuditEvent<'static> {
+pub(crate) fn would_forbid(number: u64) -> AuditEvent<'static> {
     proved(Outcome::WouldForbid, Some(Reason::Forbidden), number)
 }
 
-pub(super) fn claimed(reason: Reason, number: u64) -> AuditEvent<'static> {
+pub(crate) fn claimed(reason: Reason, number: u64) -> AuditEvent<'static> {
     event(Outcome::Refused, Some(reason), Subject::Claimed(id(number)))
 }
 
-pub(super) fn anonymous() -> AuditEvent<'static> {
+pub(crate) fn anonymous() -> AuditEvent<'static> {
     event(Outcome::Refused, Some(Reason::Missing), Subject::Nobody)
 }
 
-pub(super) fn desk(number: u64) -> AuditEvent<'static> {
+pub(crate) fn desk(number: u64) -> AuditEvent<'static> {
     let label = Some(Cow::Owned(Label::new("export").unwrap()));
     let owner = Some(Cow::Owned(owner("alice")));
     let subject = Subject::Handled { id: Some(id(number)), owner, label, scope: Some(Scope::ReadOnly) };
@@ -77,11 +77,11 @@ pub(super) fn desk(number: u64) -> AuditEvent<'static> {
 }
 
 impl AuditEvent<'static> {
-    pub(super) fn at_milli(self, milli: u64) -> Self {
+    pub(crate) fn at_milli(self, milli: u64) -> Self {
         Self { at: Timestamp::from_unix_millis(milli), ..self }
     }
 
-    pub(super) fn by(self, agent: &str) -> Self {
+    pub(crate) fn by(self, agent: &str) -> Self {
         let (event, facts): (AuditEvent<'_>, _) = (self, RequestFacts::new("GET", "/issues", Some(agent.as_bytes())));
         AuditEvent { request: Some(facts), ..event }.into_owned()
     }
@@ -183,7 +183,7 @@ const REASONS: [Reason; 6] = [
 ];
 
 /// Events with the worst text that the gate lets into them.
-pub(super) fn any_event() -> impl Strategy<Value = AuditEvent<'static>> {
+pub(crate) fn any_event() -> impl Strategy<Value = AuditEvent<'static>> {
     let actor = prop::option::of(name().prop_map(|name| CreatedBy::User(owner(&name))));
     let edit = prop::option::of((text(), text()).prop_map(|(before, after)| Edit::new(before, after)));
     let kind = (select(&ACTIONS[..]), select(&OUTCOMES[..]), prop::option::of(select(&REASONS[..])), any::<u64>());

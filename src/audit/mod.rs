@@ -16,6 +16,7 @@
 //! | [`TracingSink`] | the application's own log; the default |
 //! | `JsonLinesSink` | a file that other programs ship and archive |
 //! | [`AuditHistory`] | people who ask what happened lately |
+//! | `SqlHistory` | people who ask what happened, in any process and before the last restart |
 //! | [`QueuedSink`] | before a sink that does I/O |
 //! | [`SampledSink`] | before a queue, where busy tokens would fill it |
 //! | [`ThresholdSink`] | before all others, to be told of guessing |
@@ -31,11 +32,14 @@
 //! A loss is counted ([`AuditStats`]) and logged: the first one, and then at each doubling, until 1,000 events about
 //! proved tokens and acts at the desk have been recorded in a row.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod backlog;
 mod event;
 mod fan_out;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod history;
+mod intake;
 #[cfg(feature = "json")]
 mod json_lines_sink;
 mod outage;
@@ -54,6 +58,10 @@ use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use backlog::{Backlog, Batch, Writer};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use event::Repeated;
 pub use event::{Action, AuditEvent, Outcome};
 pub(crate) use event::{Edit, RequestFacts, Subject};
 pub use fan_out::FanOut;
@@ -66,6 +74,8 @@ pub use json_lines_sink::JsonLinesSink;
 pub use queued_sink::{QueuedSink, QueuedSinkBuilder};
 pub(crate) use recorder::Recorder;
 pub use sampled_sink::{SampledSink, SampledSinkBuilder};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use tally::flush_within;
 pub use tally::{AuditStats, AuditTally, Flush, Unflushed};
 pub use threshold_sink::{ThresholdSink, ThresholdSinkBuilder};
 pub use tracing_sink::TracingSink;

@@ -1,4 +1,4 @@
-//! Who waits for the thread that writes, and whose turn it is.
+//! Who waits to be written, and whose turn it is.
 
 use std::collections::VecDeque;
 
@@ -18,12 +18,12 @@ pub(super) struct Places {
     summaries: VecDeque<Summary>,
     /// The ticket of a report that waits for its turn.
     report: Option<u64>,
-    in_hand: Option<InHand>,
+    in_hand: InHand,
     tickets: u64,
     turns: u64,
 }
 
-/// What the thread is to do next.
+/// What whoever writes is to do next.
 pub(super) enum Turn {
     Write(Event),
     /// Nothing waits; what was lost is still to be reported.
@@ -43,18 +43,26 @@ struct Queued {
     event: Event,
 }
 
-/// What the thread holds: it has not left its place before it is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What was taken, and has not left its place before it is written.
+#[derive(Default)]
 struct InHand {
-    ticket: u64,
-    kind: Kind,
+    proved: usize,
+    noise: usize,
+    oldest: Option<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
     Proved,
     Noise,
     Other,
+}
+
+pub(super) struct Taken {
+    /// Greater for what came later.
+    pub(super) ticket: u64,
+    pub(super) turn: Turn,
+    kind: Kind,
 }
 
 /// Noise that found no place.
@@ -76,7 +84,7 @@ impl Places {
             noise: room(noise),
             summaries: VecDeque::new(),
             report: None,
-            in_hand: None,
+            in_hand: InHand::default(),
             tickets: 0,
             turns: 0,
         }
@@ -85,7 +93,7 @@ impl Places {
     /// Gives a proved event back that finds no place. Noise always finds one, if only in a summary.
     pub(super) fn put(&mut self, event: Event) -> Result<(), Event> {
         let ticket = self.tickets;
-        let (proved, noise) = (self.in_hand_of(Kind::Proved), self.in_hand_of(Kind::Noise));
+        let (proved, noise) = (self.in_hand.proved, self.in_hand.noise);
         if !event.is_anonymous() {
             self.proved.put(Queued { ticket, event }, proved).map_err(|queued| queued.event)?;
         } else if let Err(queued) = self.noise.put(Queued { ticket, event }, noise) {
@@ -93,10 +101,6 @@ impl Places {
         }
         self.tickets += 1;
         Ok(())
-    }
-
-    fn in_hand_of(&self, kind: Kind) -> usize {
-        usize::from(self.in_hand.is_some_and(|held| held.kind == kind))
     }
 
     fn sum_up(&mut self, event: &AuditEvent<'static>, ticket: u64) {
@@ -124,41 +128,59 @@ impl Places {
         }
     }
 
-    /// Takes what is next. Proved events come first, but for noise's turn; and that passes while half of their places
-    /// are taken: what noise then took of the thread's time would be missed.
-    pub(super) fn take(&mut self) -> Option<Turn> {
+    /// Takes what is next, and holds it in hand with what was taken before. Proved events come first, but for noise's
+    /// turn; and that passes while half of their places are taken: what noise then took of the writer's time would be
+    /// missed.
+    pub(super) fn take(&mut self) -> Option<Taken> {
         let is_noises = self.turns % NOISE_TURN == NOISE_TURN - 1 && self.proved.is_half_empty();
         let next = if is_noises { self.take_noise() } else { self.take_proved() };
         let next = next.or_else(|| self.take_proved()).or_else(|| self.take_noise());
-        let (in_hand, turn) = next.or_else(|| self.take_report())?;
-        self.turns = self.turns.wrapping_add(1);
-        self.in_hand = Some(in_hand);
-        Some(turn)
+        let next = next.or_else(|| self.take_report())?;
+        Some(self.hold(next))
     }
 
-    fn take_proved(&mut self) -> Option<(InHand, Turn)> {
+    /// Takes what is next but for noise.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn take_no_noise(&mut self) -> Option<Taken> {
+        let next = self.take_proved().or_else(|| self.take_report())?;
+        Some(self.hold(next))
+    }
+
+    fn hold(&mut self, taken: Taken) -> Taken {
+        self.turns = self.turns.wrapping_add(1);
+        self.in_hand.add(taken.ticket, taken.kind);
+        taken
+    }
+
+    fn take_proved(&mut self) -> Option<Taken> {
         self.proved.take(Kind::Proved)
     }
 
     /// Summaries are noise too, as old as the first of their decisions.
-    fn take_noise(&mut self) -> Option<(InHand, Turn)> {
+    fn take_noise(&mut self) -> Option<Taken> {
         let summary = self.summaries.front().map(|summary| summary.ticket);
         let event = self.noise.first();
         if summary.is_none_or(|summary| event.is_some_and(|event| event < summary)) {
             return self.noise.take(Kind::Noise);
         }
         let summary = self.summaries.pop_front()?;
-        Some((InHand { ticket: summary.ticket, kind: Kind::Other }, Turn::Write(Box::new(summary.into_event()))))
+        let ticket = summary.ticket;
+        Some(Taken { ticket, kind: Kind::Other, turn: Turn::Write(Box::new(summary.into_event())) })
     }
 
-    fn take_report(&mut self) -> Option<(InHand, Turn)> {
+    fn take_report(&mut self) -> Option<Taken> {
         let ticket = self.report.take()?;
-        Some((InHand { ticket, kind: Kind::Other }, Turn::Report))
+        Some(Taken { ticket, kind: Kind::Other, turn: Turn::Report })
     }
 
     /// What was in hand is done with.
     pub(super) fn done(&mut self) {
-        self.in_hand = None;
+        self.in_hand = InHand::default();
+    }
+
+    /// How many events wait that are not noise.
+    pub(super) fn proved(&self) -> usize {
+        self.proved.events.len()
     }
 
     /// The ticket given last.
@@ -166,11 +188,16 @@ impl Places {
         self.tickets.checked_sub(1)
     }
 
+    /// Whether nothing at all is left.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_settled(u64::MAX)
+    }
+
     /// Whether nothing up to this ticket is left.
     pub(super) fn is_settled(&self, last: u64) -> bool {
         let summary = self.summaries.front().map(|summary| summary.ticket);
-        let in_hand = self.in_hand.map(|held| held.ticket);
-        let oldest = [self.proved.first(), self.noise.first(), summary, self.report, in_hand];
+        let oldest = [self.proved.first(), self.noise.first(), summary, self.report, self.in_hand.oldest];
         oldest.into_iter().flatten().all(|ticket| ticket > last)
     }
 }
@@ -184,9 +211,9 @@ impl Room {
         Ok(())
     }
 
-    fn take(&mut self, kind: Kind) -> Option<(InHand, Turn)> {
+    fn take(&mut self, kind: Kind) -> Option<Taken> {
         let Queued { ticket, event } = self.events.pop_front()?;
-        Some((InHand { ticket, kind }, Turn::Write(event)))
+        Some(Taken { ticket, kind, turn: Turn::Write(event) })
     }
 
     fn first(&self) -> Option<u64> {
@@ -195,6 +222,17 @@ impl Room {
 
     fn is_half_empty(&self) -> bool {
         self.events.len() < self.capacity.div_ceil(2)
+    }
+}
+
+impl InHand {
+    fn add(&mut self, ticket: u64, kind: Kind) {
+        match kind {
+            Kind::Proved => self.proved += 1,
+            Kind::Noise => self.noise += 1,
+            Kind::Other => {}
+        }
+        self.oldest = Some(self.oldest.map_or(ticket, |oldest| oldest.min(ticket)));
     }
 }
 

@@ -1,59 +1,26 @@
 //! What stands between the requests and the thread that writes.
 
-use std::future::ready;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, PoisonError};
 
-use futures_channel::oneshot;
-use futures_util::FutureExt;
-
-use super::event::{Repeated, Subject};
+use super::intake::Intake;
 use super::outage::Outage;
-use super::places::{Event, Places, Turn};
-use super::{Action, AuditError, AuditEvent, AuditSink, AuditTally, Flush, Outcome, catch, guarded};
+use super::places::Turn;
+use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, catch, guarded};
 use crate::clock::Clock;
-use crate::decision::{Reason, UnavailableCause};
 
 /// What the handles and the thread share.
 pub(super) struct Queue {
     inner: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    intake: Intake,
     wake: Condvar,
-    accounts: Accounts,
     outage: Outage,
 }
 
-/// In decisions, not in events.
-#[derive(Default)]
-struct Accounts {
-    told: AtomicU64,
-    written: AtomicU64,
-    coalesced: AtomicU64,
-    lost: AtomicU64,
-    /// Lost since the sink within was last told. Only the thread takes from it.
-    unreported: AtomicU64,
-}
-
-struct State {
-    places: Places,
-    /// The sink within has lost something, and did not take the report of it either.
-    failing: bool,
-    closed: bool,
-    asleep: bool,
-    /// Who waits until no ticket up to theirs is left.
-    flushes: Vec<(u64, oneshot::Sender<()>)>,
-}
-
-/// Why an event was not taken in, and the event: it is dropped out of the lock.
-struct Refused(&'static str, #[expect(dead_code, reason = "held only to be dropped")] Event);
-
 impl Queue {
     pub(super) fn new(inner: Arc<dyn AuditSink>, clock: Arc<dyn Clock>, proved: usize, noise: usize) -> Self {
-        let places = Places::new(proved, noise);
-        let state = State { places, failing: false, closed: false, asleep: false, flushes: Vec::new() };
-        let (state, wake) = (Mutex::new(state), Condvar::new());
-        Self { inner, clock, state, wake, accounts: Accounts::default(), outage: Outage::default() }
+        let (intake, wake) = (Intake::new(proved, noise), Condvar::new());
+        Self { inner, clock, intake, wake, outage: Outage::default() }
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -66,64 +33,32 @@ impl Queue {
 
     /// Lets the thread end when there is nothing left.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        self.intake.lock().close();
         self.wake.notify_all();
     }
 
-    /// No code of others runs under the lock, so a poisoned one guards nothing half-done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn take_in(&self, event: AuditEvent<'static>) -> Result<(), AuditError> {
-        let decisions = event.decisions();
-        self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
-        let event = Box::new(event);
-        let (taken, asleep) = {
-            let mut state = self.lock();
-            let taken = state.take_in(event);
-            if taken.is_err() {
-                // Before the thread can look for what there is to report.
-                self.accounts.lose(decisions);
-            }
-            (taken, std::mem::take(&mut state.asleep))
-        };
+        let (taken, asleep) = self.intake.take_in(event);
         if asleep {
             self.wake.notify_one();
         }
-        taken.map_err(|Refused(why, _)| AuditError::new(why))
+        taken
     }
 
     pub(super) fn tally(&self) -> AuditTally {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Accounts { written, coalesced, lost, told, .. } = &self.accounts;
-        // Settled ones first: a decision is told before it is settled, so the difference never falls below zero.
-        let (written, coalesced, lost) = (read(written), read(coalesced), read(lost));
-        let queued = read(told).saturating_sub(written + coalesced + lost);
+        let tally = self.intake.tally();
         // What the sink within took and only counted was not written.
-        let sampled = self.inner.tally().map_or(0, |tally| tally.sampled).min(written);
-        AuditTally { written: written - sampled, coalesced, sampled, lost, queued }
+        let sampled = self.inner.tally().map_or(0, |inner| inner.sampled).min(tally.written);
+        AuditTally { written: tally.written - sampled, sampled, ..tally }
     }
 
     /// Waits for the thread, and then for the sink within.
     pub(super) fn flush(&self) -> Flush {
-        let (written, inner) = (self.written(), Arc::clone(&self.inner));
+        let (written, inner) = (self.intake.flush(), Arc::clone(&self.inner));
         Box::pin(async move {
             written.await;
             inner.flush().await;
         })
-    }
-
-    /// Resolves when the thread has done with what is waiting now.
-    fn written(&self) -> Flush {
-        let mut state = self.lock();
-        let Some(last) = state.places.last().filter(|last| !state.places.is_settled(*last)) else {
-            return Box::pin(ready(()));
-        };
-        let (sender, receiver) = oneshot::channel();
-        state.flushes.retain(|(_, flush)| !flush.is_canceled());
-        state.flushes.push((last, sender));
-        Box::pin(receiver.map(drop))
     }
 
     /// The thread's life. No panic of what others have made ends it: neither the sink's, nor the clock's, nor that of who
@@ -136,24 +71,20 @@ impl Queue {
 
     fn work_off(&self, turn: &Turn) {
         let works = guarded(|| self.attend(turn)).unwrap_or(false);
-        let flushed = self.lock().settle(turn, works);
-        // Out of the lock: this wakes those who wait. Whoever waited may be gone.
-        for flush in flushed {
-            guarded(|| flush.send(()).ok());
-        }
+        self.intake.settle(|state| state.learn(turn, works));
     }
 
     /// Waits for a turn; `None` once there is none and no handle is left.
     fn next(&self) -> Option<Turn> {
-        let mut state = self.lock();
+        let mut state = self.intake.lock();
         loop {
-            let turn = state.places.take();
-            if turn.is_some() || state.closed {
+            let turn = state.places.take().map(|taken| taken.turn);
+            if turn.is_some() || state.is_closed() {
                 return turn;
             }
-            state.asleep = true;
+            state.sleep_until(0);
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.asleep = false;
+            state.awake();
         }
     }
 
@@ -167,16 +98,14 @@ impl Queue {
     }
 
     fn write(&self, event: &AuditEvent<'static>) -> bool {
-        let (count, summed_up) = (event.decisions(), event.repeated.is_some());
         let recorded = catch(|| self.inner.record(event));
         match &recorded {
             Ok(()) => {
-                let settled = if summed_up { &self.accounts.coalesced } else { &self.accounts.written };
-                settled.fetch_add(count, Ordering::Relaxed);
+                self.intake.accounts.written(event);
                 self.outage.succeeded();
             }
             Err(error) => {
-                self.accounts.lose(count);
+                self.intake.accounts.lose(event.decisions());
                 self.log(error);
             }
         }
@@ -185,78 +114,36 @@ impl Queue {
 
     fn log(&self, error: &AuditError) {
         if let Some(failures) = self.outage.failed() {
-            let lost = self.accounts.lost.load(Ordering::Relaxed);
+            let lost = self.intake.tally().lost;
             tracing::error!(cause = error.cause(), failures, lost, "audit events were not written");
         }
     }
 
     /// Tells the sink within what is missing; `false` where it does not take that. It is told the next time.
     fn report_loss(&self) -> bool {
-        let lost = self.accounts.unreported.load(Ordering::Relaxed);
-        if lost == 0 {
-            return true;
-        }
-        let at = self.clock.wall();
-        let (outcome, of) = (Outcome::Unavailable, Repeated { count: lost, first_at: at });
-        let report = AuditEvent::of_several(Action::ReportLoss, outcome, Subject::Nobody, at, of)
-            .because(Some(Reason::Unavailable(UnavailableCause::AuditFailed)));
+        let Some(report) = self.intake.accounts.report(|| self.clock.wall()) else { return true };
         let recorded = catch(|| self.inner.record(&report)).is_ok();
         if recorded {
-            self.accounts.unreported.fetch_sub(lost, Ordering::Relaxed);
+            self.intake.accounts.reported(&report);
         }
         recorded
-    }
-}
-
-impl Accounts {
-    fn lose(&self, decisions: u64) {
-        self.lost.fetch_add(decisions, Ordering::Relaxed);
-        self.unreported.fetch_add(decisions, Ordering::Relaxed);
-    }
-}
-
-/// Whether an event of this outcome is of something that is about to happen.
-const fn lets_through(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Allowed | Outcome::Passed | Outcome::WouldForbid => true,
-        Outcome::Refused | Outcome::Unavailable | Outcome::Abandoned => false,
-    }
-}
-
-impl State {
-    /// While the sink within fails, nothing is taken in that lets anybody do something. The thread then tries a report of
-    /// the loss: no request is risked to find out whether the sink is well again.
-    fn take_in(&mut self, event: Event) -> Result<(), Refused> {
-        if self.failing && lets_through(event.outcome()) {
-            self.places.ask_for_report();
-            return Err(Refused("the sink behind the audit queue fails", event));
-        }
-        self.places.put(event).map_err(|event| Refused("the audit queue is full", event))
-    }
-
-    /// What was in hand is done with; gives the flushes that are complete.
-    fn settle(&mut self, turn: &Turn, works: bool) -> Vec<oneshot::Sender<()>> {
-        // A report by itself can end a failure and begins none: what was written before it was taken.
-        self.failing = !works && (self.failing || matches!(turn, Turn::Write(_)));
-        self.places.done();
-        let flushes = std::mem::take(&mut self.flushes);
-        let (done, left): (Vec<_>, _) = flushes.into_iter().partition(|(last, _)| self.places.is_settled(*last));
-        self.flushes = left;
-        done.into_iter().map(|(_, flush)| flush).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::panic::resume_unwind;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake, Waker};
     use std::time::Duration;
 
+    use futures_util::FutureExt;
+
     use super::*;
-    use crate::audit::SampledSink;
     use crate::audit::fixtures::{allowed, anonymous, desk, forbidden, would_forbid};
+    use crate::audit::{Action, Outcome, SampledSink};
     use crate::clock::{Monotonic, Sleep, SystemClock, Timestamp};
+    use crate::decision::Reason;
     use crate::test_util::{RecordedEvent, RecordingSink};
 
     fn queue(inner: impl AuditSink, proved: usize, noise: usize) -> Queue {
@@ -266,7 +153,7 @@ mod tests {
     impl Queue {
         /// What the thread does in one turn; `false` where there is nothing to do.
         fn step(&self) -> bool {
-            let turn = self.lock().places.take();
+            let turn = self.intake.lock().places.take().map(|taken| taken.turn);
             turn.inspect(|turn| self.work_off(turn)).is_some()
         }
 

@@ -124,7 +124,7 @@ impl fmt::Display for Unflushed {
 impl StdError for Unflushed {}
 
 /// Waits for a flush, but not longer than `deadline`; `queued` says what is left then.
-pub(super) async fn flush_within(
+pub(crate) async fn flush_within(
     flush: Flush,
     clock: &dyn Clock,
     deadline: Duration,

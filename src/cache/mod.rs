@@ -302,7 +302,6 @@ impl Cache {
         let is_live = |old: &Entry| answered.is_none_or(|(_, started)| old.is_fresh(started));
         let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
         let mut settled = fresh.clone();
-        let mut changed = true;
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
         let current = || answered.is_none() || self.generations.is_current(mark);
@@ -311,7 +310,6 @@ impl Cache {
             |_| true,
             |old| {
                 settled = old?.updated(known, trust);
-                changed = old.is_none_or(|old| !old.known.record.says_what(&settled.known.record));
                 if !current() {
                     return old.cloned();
                 }
@@ -330,10 +328,7 @@ impl Cache {
                 }
             });
         }
-        // A record that is only read again, as it is once in every TTL, is no news to those who have copied it.
-        if changed {
-            self.changes.advance(key);
-        }
+        self.changes.advance(key);
         Found::of(&settled, mark)
     }
 

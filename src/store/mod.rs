@@ -34,7 +34,7 @@ pub use memory::MemoryStore;
 pub use owners::OwnerDirectory;
 pub(crate) use owners::{ErasedOwners, Vetted};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use sql::SqlNameError;
+pub use sql::{HistoryWriter, SqlHistory, SqlHistoryBuilder, SqlNameError};
 #[cfg(feature = "postgres")]
 pub use sql::{PostgresFeed, PostgresStore};
 #[cfg(feature = "sqlite")]

@@ -290,11 +290,6 @@ impl TokenRecord {
         [revoked, self.expires_at].into_iter().flatten().any(|end| end < time)
     }
 
-    /// Whether both say the same of the token, apart from when it was used.
-    pub(crate) fn says_what(&self, other: &Self) -> bool {
-        Self { last_used: None, ..self.clone() } == Self { last_used: None, ..other.clone() }
-    }
-
     pub(crate) fn check_live(&self, now: Timestamp) -> Result<(), DeadReason> {
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(DeadReason::Expired);

@@ -37,6 +37,8 @@ mod pass_modes;
 mod policy_at_use;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis", feature = "sqlite")))]
+mod processes;
 mod properties;
 mod queued_sink;
 #[cfg(all(unix, feature = "redis"))]
@@ -51,6 +53,8 @@ mod servers;
 mod siege;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql_history;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;

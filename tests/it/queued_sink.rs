@@ -352,7 +352,7 @@ fn a_queue_without_room_is_a_build_error() {
         let built = QueuedSink::builder(NoAudit::new()).capacity(capacity).noise(noise).build();
         let error = built.unwrap_err();
         assert!(matches!(error, BuildError::AuditQueue), "{capacity}, {noise}: {error}");
-        assert!(error.to_string().contains("set QueuedSink's capacity to at least 2"));
+        assert!(error.to_string().contains("set the capacity to at least 2"));
     }
     assert!(QueuedSink::builder(NoAudit::new()).capacity(2).noise(1).build().is_ok());
 }

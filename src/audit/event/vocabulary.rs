@@ -34,7 +34,7 @@ pub enum Action {
     ChangePolicy,
     /// No decision at all: a token has been refused so often within a while.
     ReportThreshold,
-    /// No decision at all: a [`QueuedSink`](crate::QueuedSink) tells that it has lost so many.
+    /// No decision at all: a [`QueuedSink`](crate::QueuedSink), or a history in a database, tells that it has lost so many.
     ReportLoss,
 }
 

@@ -22,11 +22,11 @@ pub enum UserAgent {
 }
 
 impl UserAgent {
-    fn new(text: Option<&str>) -> Self {
+    pub(crate) fn new(text: Option<&str>) -> Self {
         text.map_or(Self::Unnamed, |text| Self::Named(text.to_owned()))
     }
 
-    fn is(&self, text: Option<&str>) -> bool {
+    pub(crate) fn is(&self, text: Option<&str>) -> bool {
         match self {
             Self::Named(name) => Some(name.as_str()) == text,
             Self::Unnamed => text.is_none(),
@@ -70,7 +70,7 @@ impl ApplicationSeen {
         Self { user_agent, first_at: at, last_at: at, allowed: 0, forbidden: 0, would_forbid: 0 }
     }
 
-    fn count(&mut self, event: &AuditEvent<'_>) {
+    pub(crate) fn count(&mut self, event: &AuditEvent<'_>) {
         self.first_at = self.first_at.min(event.at());
         self.last_at = self.last_at.max(event.at());
         match event.outcome() {
@@ -79,6 +79,18 @@ impl ApplicationSeen {
             Outcome::WouldForbid => self.would_forbid += 1,
             Outcome::Passed | Outcome::Unavailable | Outcome::Abandoned => {}
         }
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl ApplicationSeen {
+    /// Counts what another did as its own.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.first_at = self.first_at.min(other.first_at);
+        self.last_at = self.last_at.max(other.last_at);
+        self.allowed += other.allowed;
+        self.forbidden += other.forbidden;
+        self.would_forbid += other.would_forbid;
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::audit::{Action, AuditEvent, Outcome};
 use crate::clock::Timestamp;
-use crate::decision::Reason;
+use crate::decision::{Reason, StoreError};
 use crate::id::{OwnerId, TokenId};
 
 /// Which events to look for. Lets everything through, unless narrowed.
@@ -149,30 +149,56 @@ pub struct HistoryPage {
     pub events: Vec<AuditEvent<'static>>,
     /// Where the listing goes on, `None` at its end.
     pub next: Option<HistoryCursor>,
+    /// How many events have their place on this page and cannot be shown: a later release wrote them into the database, in
+    /// words that this one does not know. None, of a history in memory.
+    pub unreadable: u64,
 }
 
 impl HistoryPage {
     /// A page and where the listing goes on.
     #[must_use]
     pub const fn new(events: Vec<AuditEvent<'static>>, next: Option<HistoryCursor>) -> Self {
-        Self { events, next }
+        Self { events, next, unreadable: 0 }
+    }
+
+    /// The page, with so many events that cannot be shown.
+    #[must_use]
+    pub fn with_unreadable(self, unreadable: u64) -> Self {
+        Self { unreadable, ..self }
     }
 }
 
 /// A history cannot answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// The cursor is not one of this history's: it was changed, or the process has started anew since.
+    /// The cursor is not one of this history's: it was changed, or, of a history in memory, the process has started anew
+    /// since.
     Cursor,
+    /// The database cannot answer. Never of a history in memory.
+    Store(StoreError),
 }
 
 impl fmt::Display for HistoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cursor => f.write_str("the cursor is not one of this history's"),
+            Self::Store(_) => f.write_str("the history cannot be read"),
         }
     }
 }
 
-impl StdError for HistoryError {}
+impl StdError for HistoryError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Cursor => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
+impl From<StoreError> for HistoryError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

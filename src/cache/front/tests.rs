@@ -10,7 +10,7 @@ use crate::clock::{Moment, SystemClock};
 use crate::config::CacheConfig;
 use crate::decision::GateId;
 use crate::id::{OwnerId, TokenId};
-use crate::token::{Cut, LastUsed, Revision, Seal};
+use crate::token::{Cut, Revision, Seal};
 
 /// What a thread sees that presents `claim` in the same words as before.
 fn again(cache: &Cache, claim: &Claim, now: Moment) -> Option<Hit> {
@@ -80,13 +80,14 @@ fn a_copy_of_a_record_that_has_ended_says_nothing() {
 type Change = fn(&Cache, &Claim, Moment);
 
 /// What must not be missed, whether or not the entry is still there.
-const CHANGES: [(&str, Change); 8] = [
+const CHANGES: [(&str, Change); 9] = [
     ("distrusted", |cache, claim, _| cache.distrust(&claim.id)),
     ("the owner distrusted", |cache, _, _| cache.distrust_owner(&OwnerId::new("o").unwrap())),
     ("all distrusted", |cache, _, _| cache.distrust_all()),
     ("outdated", |cache, claim, _| cache.distrust_before(&claim.id, Some(Revision::new(2)))),
     ("changed at the desk", |cache, claim, now| cache.learn(record(claim.id, 2, hash("one"), now))),
     ("changed in the store", |cache, claim, now| drop(cache.filled(2, claim, &hash("one"), now))),
+    ("read again", |cache, claim, now| drop(cache.filled(1, claim, &hash("one"), now))),
     ("unknown to the store", |cache, claim, now| {
         assert!(cache.fill(&claim.id, None, now, cache.mark(&claim.id)).is_none());
     }),
@@ -113,15 +114,6 @@ fn no_copy_outlives_a_change_made_by_another_thread() {
             assert!(again(&cache, &claim, now).is_none(), "{what}, evicted: {evicted}");
         }
     }
-}
-
-#[test]
-fn a_record_that_is_read_again_unchanged_is_no_news() {
-    let (cache, claim, now) = cold();
-    copied(&cache, &claim, now);
-    let used = record(claim.id, 1, hash("one"), now).with_last_used(Some(LastUsed::new(now.wall)));
-    drop(cache.fill(&claim.id, Some(used), now, cache.mark(&claim.id)));
-    assert!(again(&cache, &claim, now).is_some());
 }
 
 #[test]

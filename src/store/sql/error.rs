@@ -40,18 +40,32 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
 /// A stored value that cannot be read. Its text is not told: it may be a misplaced hash.
 #[derive(Debug)]
 pub(super) struct Unreadable {
-    /// Of which token, unless it is the id that cannot be read.
-    pub(super) id: Option<TokenId>,
+    pub(super) of: Of,
     pub(super) column: &'static str,
     pub(super) cause: Box<dyn StdError + Send + Sync>,
 }
 
+/// Of what it is stored; `None` where just that cannot be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of {
+    Token(Option<TokenId>),
+    Event(Option<i64>),
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(Some(id)) => write!(f, "token {id}"),
+            Self::Token(None) => f.write_str("a token"),
+            Self::Event(Some(seq)) => write!(f, "event {seq}"),
+            Self::Event(None) => f.write_str("an event"),
+        }
+    }
+}
+
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.id {
-            Some(id) => write!(f, "the {} stored of token {id} cannot be read", self.column),
-            None => write!(f, "the {} stored of a token cannot be read", self.column),
-        }
+        write!(f, "the {} stored of {} cannot be read", self.column, self.of)
     }
 }
 

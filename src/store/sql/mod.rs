@@ -5,6 +5,7 @@
 //! triggers, in the transaction of the change: whoever writes to the tables, also by hand, is heard.
 
 mod error;
+mod history;
 mod names;
 mod notice;
 #[cfg(feature = "postgres")]
@@ -17,6 +18,7 @@ mod statement;
 
 use crate::decision::StoreError;
 
+pub use history::{HistoryWriter, SqlHistory, SqlHistoryBuilder};
 pub use names::SqlNameError;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresFeed, PostgresStore};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
-use super::error::Unreadable;
+use super::error::{Of, Unreadable};
 use super::statement::Value;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
@@ -15,7 +15,7 @@ use crate::secret::SecretHash;
 use crate::text;
 use crate::token::{Attributes, LastUsed, RetiringSecret, Revision, TokenRecord};
 
-type Cause = Box<dyn StdError + Send + Sync>;
+pub(super) type Cause = Box<dyn StdError + Send + Sync>;
 
 /// The columns that a change may change, in the order of [`values`].
 pub(super) const CHANGING: [&str; 15] = [
@@ -99,7 +99,7 @@ fn read_attributes(text: &str) -> Result<Attributes, Cause> {
     Ok(Attributes::new(lines.ok_or("a line without a tab")?)?)
 }
 
-fn read_time(number: i64) -> Result<Timestamp, Cause> {
+pub(super) fn read_time(number: i64) -> Result<Timestamp, Cause> {
     let millis = u64::try_from(number)?;
     let time = Timestamp::from_unix_millis(millis);
     if time.unix_millis() == millis { Ok(time) } else { Err("a time after the year 9999".into()) }
@@ -109,22 +109,32 @@ fn read_hash(text: String) -> Result<SecretHash, Cause> {
     Ok(SecretHash::parse(&text)?)
 }
 
-fn read<T: FromStr<Err: Into<Cause>>>(text: String) -> Result<T, Cause> {
+pub(super) fn read<T: FromStr<Err: Into<Cause>>>(text: String) -> Result<T, Cause> {
     text.parse().map_err(Into::into)
 }
 
 /// A row whose columns are read by name. What is not there, of another type or of unknown meaning is an error, never
 /// a guess.
-struct Columns<'a, R> {
+pub(super) struct Columns<'a, R> {
     row: &'a R,
-    id: Option<TokenId>,
+    of: Of,
+}
+
+impl<'a, R> Columns<'a, R> {
+    pub(super) const fn of_token(row: &'a R, id: Option<TokenId>) -> Self {
+        Self { row, of: Of::Token(id) }
+    }
+
+    pub(super) const fn of_event(row: &'a R, seq: Option<i64>) -> Self {
+        Self { row, of: Of::Event(seq) }
+    }
 }
 
 impl<R: Row> Columns<'_, R>
 where
     for<'a> &'a str: ColumnIndex<R>,
 {
-    fn required<'r, S: Decode<'r, R::Database> + Type<R::Database>, T>(
+    pub(super) fn required<'r, S: Decode<'r, R::Database> + Type<R::Database>, T>(
         &'r self,
         column: &'static str,
         read: impl FnOnce(S) -> Result<T, Cause>,
@@ -133,7 +143,7 @@ where
         self.optional(column, read)?.ok_or_else(null)
     }
 
-    fn optional<'r, S: Decode<'r, R::Database> + Type<R::Database>, T>(
+    pub(super) fn optional<'r, S: Decode<'r, R::Database> + Type<R::Database>, T>(
         &'r self,
         column: &'static str,
         read: impl FnOnce(S) -> Result<T, Cause>,
@@ -144,7 +154,7 @@ where
     }
 
     fn unreadable(&self, column: &'static str, cause: Cause) -> StoreError {
-        StoreError::new(Unreadable { id: self.id, column, cause })
+        StoreError::new(Unreadable { of: self.of, column, cause })
     }
 }
 
@@ -156,8 +166,8 @@ where
     for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> bool: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let id = Columns { row, id: None }.required("id", read::<TokenId>)?;
-    let row = Columns { row, id: Some(id) };
+    let id = Columns::of_token(row, None).required("id", read::<TokenId>)?;
+    let row = Columns::of_token(row, Some(id));
     let record = TokenRecord::new(
         id,
         row.required("owner", read::<OwnerId>)?,

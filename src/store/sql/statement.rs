@@ -106,7 +106,8 @@ impl Statements {
             // Every id is greater.
             None => String::new(),
         };
-        let mut list = Conditions::new(&self.select, "id > ", Value::text(after));
+        let mut list = Conditions::new(&self.select);
+        list.and("id > ", Some(Value::text(after)));
         let text = |text: &str| Value::text(text);
         list.and(" AND owner = ", filter.owner.as_ref().map(|owner| text(owner.as_str())));
         list.and(" AND scope = ", filter.scope.map(|scope| text(scope.as_str())));
@@ -117,11 +118,11 @@ impl Statements {
         list.and(" AND created_at < ", filter.unused_since.map(Value::time));
         list.and(" AND coalesce(used_at, 0) < ", filter.unused_since.map(Value::time));
         if filter.live_at.is_some() {
-            list.sql.push_str(" AND state <> 'revoked'");
+            list.push(" AND state <> 'revoked'");
         }
         list.and(&format!(" AND coalesce(expires_at, {AFTER_ALL}) > "), filter.live_at.map(Value::time));
         if filter.never_wrote {
-            list.sql.push_str(" AND wrote_at IS NULL");
+            list.push(" AND wrote_at IS NULL");
         }
         let limit = i64::try_from(filter.page_size.max(1).saturating_add(1)).unwrap_or(i64::MAX);
         list.and(" ORDER BY id LIMIT ", Some(Value::Number(Some(limit))));
@@ -145,20 +146,24 @@ impl Statements {
 const AFTER_ALL: u64 = Timestamp::MAX.unix_millis() + 1;
 
 /// A statement that grows by a condition at a time.
-struct Conditions {
-    sql: String,
-    values: Vec<Value>,
+pub(super) struct Conditions {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
 }
 
 impl Conditions {
-    fn new(select: &str, condition: &str, value: Value) -> Self {
-        Self { sql: format!("{select}{condition}$1"), values: vec![value] }
+    pub(super) fn new(select: &str) -> Self {
+        Self { sql: select.to_owned(), values: Vec::new() }
     }
 
-    fn and(&mut self, condition: &str, value: Option<Value>) {
+    pub(super) fn and(&mut self, condition: &str, value: Option<Value>) {
         if let Some(value) = value {
             self.values.push(value);
             self.sql.push_str(&format!("{condition}${}", self.values.len()));
         }
+    }
+
+    pub(super) fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
     }
 }

@@ -3,12 +3,14 @@
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Row};
 use tower_token_auth::test_util::mint;
-use tower_token_auth::{PostgresStore, Scope, TokenStore};
+use tower_token_auth::{HistoryFilter, PostgresStore, Scope, TokenStore};
 
 use super::{by_hand, open, pool, with_prefix};
 use crate::servers::unique;
 
 const REPEATS: usize = 50;
+/// Of the tables: how many migrations there are.
+const VERSION: i64 = 2;
 
 #[tokio::test]
 async fn several_processes_migrate_at_once() {
@@ -24,7 +26,7 @@ async fn several_processes_migrate_at_once() {
         }
         let count = format!("SELECT count(*) AS n FROM {prefix}migrations");
         let row = sqlx::query(AssertSqlSafe(count)).fetch_one(&pool).await.unwrap();
-        assert_eq!(row.get::<i64, _>("n"), 1);
+        assert_eq!(row.get::<i64, _>("n"), VERSION);
     }
 }
 
@@ -36,13 +38,28 @@ async fn migrating_again_keeps_what_is_there() {
     assert!(store.find(&token.id()).await.unwrap().is_some());
 }
 
+/// As the first release has left them.
+#[tokio::test]
+async fn tables_of_an_earlier_release_are_brought_up_to_date() {
+    let Some(pool) = pool().await else { return };
+    let prefix = unique("m");
+    let first = include_str!("../../../src/store/sql/postgres/1.sql").replace("tta_", &prefix);
+    by_hand(&pool, &first).await;
+    let store = with_prefix(&prefix).await.unwrap();
+    let token = mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    store.migrate().await.unwrap();
+    assert!(store.find(&token.id()).await.unwrap().is_some());
+    let history = store.history().0;
+    assert!(history.events(&HistoryFilter::all(), None).await.unwrap().events.is_empty());
+}
+
 #[tokio::test]
 async fn tables_of_a_later_release_are_left_alone() {
     let Some((store, prefix)) = open().await else { return };
     let pool = pool().await.unwrap();
-    by_hand(&pool, &format!("INSERT INTO {prefix}migrations (version) VALUES (2)")).await;
+    by_hand(&pool, &format!("INSERT INTO {prefix}migrations (version) VALUES (3)")).await;
     assert!(store.migrate().await.is_err());
-    by_hand(&pool, &format!("DELETE FROM {prefix}migrations WHERE version = 2")).await;
+    by_hand(&pool, &format!("DELETE FROM {prefix}migrations WHERE version = 3")).await;
     store.migrate().await.unwrap();
 }
 

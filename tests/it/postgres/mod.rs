@@ -13,17 +13,17 @@ use tower_token_auth::{Durability, PostgresStore, TokenRegistry};
 use crate::servers::{Kind, shared, unique};
 
 /// Another process's pool, `None` where there is no server.
-async fn pool() -> Option<PgPool> {
+pub(crate) async fn pool() -> Option<PgPool> {
     let url = shared(Kind::Postgres)?;
     Some(PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap())
 }
 
-async fn with_prefix(prefix: &str) -> Option<PostgresStore> {
+pub(crate) async fn with_prefix(prefix: &str) -> Option<PostgresStore> {
     Some(PostgresStore::new(pool().await?).with_table_prefix(prefix).unwrap())
 }
 
 /// An empty store, and the prefix of its tables.
-async fn open() -> Option<(PostgresStore, String)> {
+pub(crate) async fn open() -> Option<(PostgresStore, String)> {
     let prefix = unique("t");
     let store = with_prefix(&prefix).await?;
     store.migrate().await.unwrap();
@@ -31,7 +31,7 @@ async fn open() -> Option<(PostgresStore, String)> {
 }
 
 /// Does by hand what no store does.
-async fn by_hand(pool: &PgPool, sql: &str) {
+pub(crate) async fn by_hand(pool: &PgPool, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.unwrap();
 }
 

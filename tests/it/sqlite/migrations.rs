@@ -5,11 +5,13 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use sqlx::SqlitePool;
 use tower_token_auth::test_util::mint;
-use tower_token_auth::{Scope, SqliteStore, TokenStore};
+use tower_token_auth::{HistoryFilter, Scope, SqliteStore, TokenStore};
 
 use super::{Folder, by_hand, open, pool};
 
 const REPEATS: usize = 50;
+/// Of the tables: how many migrations there are.
+const VERSION: i64 = 2;
 /// Where a child process is told which database to migrate.
 const CHILD: &str = "TOWER_TOKEN_AUTH_TEST_MIGRATE";
 
@@ -26,7 +28,7 @@ async fn several_stores_open_a_new_file_at_once() {
             mint(&store.unwrap(), "alice", Scope::ReadOnly).await.unwrap();
         }
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&pool(&path).await).await.unwrap();
-        assert_eq!((mode.as_str(), applied(&pool(&path).await).await), ("wal", 1));
+        assert_eq!((mode.as_str(), applied(&pool(&path).await).await), ("wal", VERSION));
     }
 }
 
@@ -39,7 +41,7 @@ async fn several_pools_migrate_at_once() {
         for outcome in join_all(stores.iter().map(SqliteStore::migrate)).await {
             outcome.unwrap();
         }
-        assert_eq!(applied(&pool(&path).await).await, 1);
+        assert_eq!(applied(&pool(&path).await).await, VERSION);
         mint(&stores[0], "alice", Scope::ReadOnly).await.unwrap();
     }
 }
@@ -66,7 +68,7 @@ async fn two_processes_migrate_at_once() {
             let output = child.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         }
-        assert_eq!(applied(&pool(&path).await).await, 1);
+        assert_eq!(applied(&pool(&path).await).await, VERSION);
     }
 }
 
@@ -79,12 +81,27 @@ async fn migrating_again_keeps_what_is_there() {
     assert!(store.find(&token.id()).await.unwrap().is_some());
 }
 
+/// As the first release has left them.
+#[tokio::test]
+async fn tables_of_an_earlier_release_are_brought_up_to_date() {
+    let folder = Folder::new();
+    let pool = pool(&folder.database()).await;
+    sqlx::raw_sql(include_str!("../../../src/store/sql/sqlite/1.sql")).execute(&pool).await.unwrap();
+    let store = SqliteStore::new(pool.clone());
+    let token = mint(&store, "alice", Scope::ReadOnly).await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(applied(&pool).await, VERSION);
+    assert!(store.find(&token.id()).await.unwrap().is_some());
+    let history = store.history().0;
+    assert!(history.events(&HistoryFilter::all(), None).await.unwrap().events.is_empty());
+}
+
 #[tokio::test]
 async fn tables_of_a_later_release_are_left_alone() {
     let folder = Folder::new();
     let (store, pool) = (open(&folder.database()).await, pool(&folder.database()).await);
-    by_hand(&pool, "INSERT INTO tta_migrations (version) VALUES (2)").await;
+    by_hand(&pool, "INSERT INTO tta_migrations (version) VALUES (3)").await;
     assert!(store.migrate().await.is_err());
-    by_hand(&pool, "DELETE FROM tta_migrations WHERE version = 2").await;
+    by_hand(&pool, "DELETE FROM tta_migrations WHERE version = 3").await;
     store.migrate().await.unwrap();
 }

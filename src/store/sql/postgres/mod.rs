@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 pub use feed::PostgresFeed;
 
 use super::error::failed;
+use super::history::{HistoryStatements, archive};
 use super::names::{Names, SqlNameError};
 use super::registry::{self, Database, Uses, registry};
 use super::statement::{Statement, Statements};
@@ -21,7 +22,7 @@ use crate::store::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPa
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// The migrations, of which the first makes version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("1.sql"), include_str!("2.sql")];
 
 /// Held by whoever migrates, until its transaction ends; a number that nothing else is likely to lock.
 const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
@@ -84,11 +85,16 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 /// ```sql
 #[doc = include_str!("1.sql")]
 /// ```
+/// The second migration makes the tables of the [history](crate::SqlHistory):
+/// ```sql
+#[doc = include_str!("2.sql")]
+/// ```
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
     names: Names,
     statements: Arc<Statements>,
+    history: Arc<HistoryStatements>,
     durability: Arc<OnceLock<Durability>>,
 }
 
@@ -117,7 +123,8 @@ impl PostgresStore {
 
     fn named(pool: PgPool, names: Names) -> Self {
         let statements = Arc::new(Statements::new(&names, TOUCH));
-        Self { pool, names, statements, durability: Arc::default() }
+        let history = Arc::new(HistoryStatements::new(names.clone()));
+        Self { pool, names, statements, history, durability: Arc::default() }
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -186,6 +193,13 @@ impl PostgresStore {
         PostgresFeed::new(&self.pool.connect_options(), self.names.channel())
     }
 
+    async fn begin_history(&self) -> Result<InTurn, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let turn = AssertSqlSafe(self.names.rename(HISTORY_TURN));
+        sqlx::query(turn).execute(&mut *transaction).await?;
+        Ok(InTurn { transaction })
+    }
+
     /// The statement of a look-up, with the id for `$1`: for `EXPLAIN`.
     #[must_use]
     pub fn find_sql(&self) -> &str {
@@ -247,3 +261,14 @@ impl Database for PostgresStore {
 }
 
 registry!(PostgresStore);
+
+/// Until the transaction ends, nobody else writes history to these tables; and it ends when its process has stopped in the
+/// middle of it.
+const HISTORY_TURN: &str = "SELECT set_config('idle_in_transaction_session_timeout', '30s', true),
+    pg_advisory_xact_lock(hashtextextended('public.tta_events', 0))";
+
+struct InTurn {
+    transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+archive!(PostgresStore, InTurn);

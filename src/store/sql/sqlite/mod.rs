@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_lock::Semaphore;
+use async_lock::{Semaphore, SemaphoreGuard};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 pub use feed::SqliteFeed;
 
 use super::error::failed;
+use super::history::{HistoryStatements, archive};
 use super::names::{Names, SqlNameError};
 use super::registry::{self, Database, Uses, registry};
 use super::statement::{Statement, Statements, Value};
@@ -25,7 +26,7 @@ use crate::store::{Change, Cursor, Durability, InsertError, TokenFilter, TokenPa
 use crate::token::{LastUsed, Revision, TokenRecord};
 
 /// The migrations, of which the first makes version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("1.sql"), include_str!("2.sql")];
 
 /// How long to wait for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,11 +84,16 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// ```sql
 #[doc = include_str!("1.sql")]
 /// ```
+/// The second migration makes the tables of the [history](crate::SqlHistory):
+/// ```sql
+#[doc = include_str!("2.sql")]
+/// ```
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
     names: Names,
     statements: Arc<Statements>,
+    history: Arc<HistoryStatements>,
     durability: Arc<OnceLock<Durability>>,
     /// Whose turn it is to write. SQLite lets one write at a time, and makes the others sleep and try again, each on a
     /// connection that look-ups would need.
@@ -136,7 +142,8 @@ impl SqliteStore {
 
     fn named(pool: SqlitePool, names: Names) -> Self {
         let (statements, turn) = (Arc::new(Statements::new(&names, TOUCH)), Arc::new(Semaphore::new(1)));
-        Self { pool, names, statements, durability: Arc::default(), turn }
+        let history = Arc::new(HistoryStatements::new(names.clone()));
+        Self { pool, names, statements, history, durability: Arc::default(), turn }
     }
 
     /// Makes the tables, or brings those of an earlier release up to date. Does nothing where nothing is to be done,
@@ -201,6 +208,11 @@ impl SqliteStore {
     #[must_use]
     pub fn feed(&self) -> SqliteFeed {
         SqliteFeed::new(&self.pool, &self.names)
+    }
+
+    async fn begin_history(&self) -> Result<InTurn<'_>, sqlx::Error> {
+        let turn = self.turn.acquire().await;
+        Ok(InTurn { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
     }
 
     /// The pool, such as to close it.
@@ -284,3 +296,11 @@ impl Database for SqliteStore {
 }
 
 registry!(SqliteStore);
+
+/// A transaction, and the turn for it, which is given up afterwards.
+struct InTurn<'a> {
+    transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
+    _turn: SemaphoreGuard<'a>,
+}
+
+archive!(SqliteStore, InTurn<'_>);
