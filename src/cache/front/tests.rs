@@ -55,6 +55,33 @@ fn a_copy_is_of_one_text_in_one_gate() {
 }
 
 #[test]
+fn a_neighbour_on_the_same_seat_is_another_token() {
+    let (cache, claim, now) = cold();
+    copied(&cache, &claim, now);
+    let seat = |id: &TokenId| super::place(GateId::NONE, super::super::key_of(id));
+    let mut ids = std::iter::repeat_with(|| TokenId::generate().unwrap());
+    let id = ids.find(|id| seat(id) == seat(&claim.id)).unwrap();
+    let text = Cut::of_parts(id.as_bytes(), claim.secret.as_bytes(), claim.seal);
+    assert!(cache.admit_again(&text, now).is_none());
+    assert!(again(&cache, &claim, now).is_some());
+}
+
+#[test]
+fn a_proof_of_a_newer_record_ends_copies_of_the_older() {
+    let (cache, claim, now) = cold();
+    copied(&cache, &claim, now);
+    let outdated = cache.mark(&claim.id);
+    cache.distrust(&claim.id);
+    cache.filled(1, &claim, &hash("one"), now);
+    let newer = record(claim.id, 2, hash("one"), now);
+    let found = cache.fill(&claim.id, Some(newer), now, outdated).unwrap();
+    admit(&cache, &claim, now);
+    assert!(again(&cache, &claim, now).is_some(), "what came too late is not remembered");
+    cache.prove(&claim, &found, &hash("one"));
+    assert!(again(&cache, &claim, now).is_none());
+}
+
+#[test]
 fn a_copy_ends_with_its_trust_by_either_clock() {
     let (cache, claim, now) = cold();
     copied(&cache, &claim, now);
