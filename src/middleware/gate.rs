@@ -95,7 +95,7 @@ impl Gate {
         if let Some((id, verdict)) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
             return self.conclude(request, required, verdict, Presented { id, authorization }).into();
         }
-        match self.sight(&authorization) {
+        match self.sight(&authorization, text) {
             Sighting::Token(token) => self.present(request, required, token, authorization),
             Sighting::Pass(reason) => self.pass(request, reason, authorization).into(),
             Sighting::Refuse(row, reason) => {
@@ -104,7 +104,12 @@ impl Gate {
         }
     }
 
-    fn sight(&self, authorization: &Authorization) -> Sighting {
+    /// `text` is what follows `Bearer `, where that has the length of our tokens.
+    fn sight(&self, authorization: &Authorization, text: Option<Cut<'_>>) -> Sighting {
+        // Letters and digits break no grammar, so that need not be looked for where there is nothing else.
+        if let Some(text) = text.filter(Cut::is_alphanumeric) {
+            return text.read().map_or(Sighting::Refuse(Row::InvalidToken, Reason::BadFormat), Sighting::Token);
+        }
         match authorization.read() {
             Credentials::Missing if self.on_missing == OnMissing::Pass => Sighting::Pass(Reason::Missing),
             Credentials::Missing => Sighting::Refuse(Row::Missing, Reason::Missing),

@@ -228,7 +228,12 @@ impl<'a> Cut<'a> {
         Self { id, secret, seal, body: &[] }
     }
 
-    fn read(&self) -> Option<ParsedToken> {
+    /// Whether all that differs between tokens is letters and digits, as it is in every one of ours.
+    pub(crate) fn is_alphanumeric(&self) -> bool {
+        base62::is_base62(self.id) & base62::is_base62(self.secret) & base62::is_base62(&self.seal.checksum)
+    }
+
+    pub(crate) fn read(&self) -> Option<ParsedToken> {
         if self.seal.checksum != base62::encode_u32(crc32fast::hash(self.body)) {
             return None;
         }

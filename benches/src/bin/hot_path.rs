@@ -13,7 +13,7 @@ const CALLS: usize = 20_000;
 /// Not within tokio: it makes whoever asks its locks more than 128 times in a turn wait for the next one.
 fn main() {
     let rounds = arguments::value("--rounds").unwrap_or(41);
-    let mut contenders = vec![peers::bare()];
+    let mut contenders = vec![peers::bare(), peers::bare_anonymous()];
     contenders.extend(block_on(ours::hits()));
     contenders.extend([
         peers::static_bearer().contender(),
