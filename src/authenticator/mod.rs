@@ -51,7 +51,7 @@ use life::Life;
 use upkeep::{Registry, Terms, Upkeep};
 
 use crate::audit::Recorder;
-use crate::cache::{Boarded, Cache, Claim, Found, Hit, Judgement, Landed, Lookup, Lookups, Recalled};
+use crate::cache::{Boarded, Cache, Claim, Found, Hit, Judgement, Landed, Lookup, Lookups, News, Recalled};
 use crate::clock::{Clock, Moment};
 use crate::config::{BuildError, CacheConfig, LookupLimits, VerifyLimits, at_most_a_day};
 use crate::count::Count;
@@ -168,19 +168,23 @@ impl Authenticator {
         AuthHandle(self.clone())
     }
 
-    /// Decides about a text that this thread has lately seen admitted, word for word. `None` says nothing.
-    pub(crate) fn recognise(&self, text: &Cut<'_>) -> Option<(TokenId, Verdict)> {
+    /// A token that this thread has lately admitted, presented word for word as then. `None` says nothing.
+    pub(crate) fn recognise(&self, text: &Cut<'_>) -> Option<AuthenticatedToken> {
         let core = &self.0;
-        let (id, hit) = core.cache.admit_again(text, core.now())?;
-        Some((id, core.tell(id, hit)))
+        core.cache.admit_again(text, core.now()).map(|hit| core.tell(hit))
     }
 
     /// Decides at once where it can. The future needs nothing of the caller.
     pub(crate) fn authenticate(&self, token: ParsedToken) -> Attempt {
         let core = &self.0;
         let claim = core.cache.claim(token);
-        if let Some(hit) = core.cache.admit(&claim, core.now()) {
-            return Attempt::Decided(core.tell(claim.id, hit));
+        match core.cache.admit(&claim, core.now()) {
+            Some(Ok(hit)) => return Attempt::Decided(Ok(core.tell(hit))),
+            Some(Err(reason)) => {
+                core.hits.up();
+                return Attempt::Decided(Err(reason.into()));
+            }
+            None => {}
         }
         let claim = Arc::new(claim);
         let step = core.advance(&claim, None);
@@ -273,15 +277,22 @@ impl Core {
     }
 
     /// Counts a hit, and tells the background what it has to do about it.
-    fn tell(&self, id: TokenId, hit: Hit) -> Verdict {
+    fn tell(&self, hit: Hit) -> AuthenticatedToken {
         self.hits.up();
-        if hit.due {
+        if let Some(news) = hit.news {
+            self.pass_on(hit.token.id(), *news);
+        }
+        hit.token
+    }
+
+    #[cold]
+    fn pass_on(&self, id: TokenId, news: News) {
+        if news.due {
             self.due.tell(id);
         }
-        if let Some(hash) = hit.successor {
+        if let Some(hash) = news.successor {
             self.upkeep.give(Chore::succeed(id, hash));
         }
-        hit.verdict
     }
 
     /// From what is remembered to a verdict, or to what has to be waited for. `proven` is the hash that this request

@@ -158,9 +158,9 @@ impl Model {
     async fn request(&self) -> Verdict {
         let (id, secret) = self.store.token.clone();
         let token = ParsedToken::of_parts(id, secret);
-        let text = Cut::of_parts(token.id.as_bytes(), token.secret.as_bytes(), token.seal);
-        if let Some((_, verdict)) = self.gate.recognise(&text) {
-            return verdict;
+        let text = Cut::of_parts(token.id.as_bytes(), token.secret.as_bytes(), &token.seal);
+        if let Some(token) = self.gate.recognise(&text) {
+            return Ok(token);
         }
         match self.gate.authenticate(token) {
             Attempt::Decided(verdict) => verdict,

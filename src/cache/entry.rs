@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Hit;
 use super::generations::Mark;
 use super::proof::Proofs;
+use super::{Hit, News};
 use crate::clock::{Moment, Monotonic, Timestamp};
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::secret::SecretHash;
-use crate::token::{SecretSlot, TokenRecord};
+use crate::token::{DeadReason, SecretSlot, TokenRecord};
 
 /// A record, and what handlers will be told of it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Known {
         Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
     }
 
-    /// What a request is told that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
+    /// What becomes of a request that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
     /// `None` where it takes more to decide.
     pub(crate) fn hit(
         &self,
@@ -47,13 +47,15 @@ impl Known {
         slot: Option<SecretSlot>,
         trust: &Trust,
         now: Moment,
-    ) -> Option<Hit> {
+    ) -> Option<Result<Hit, DeadReason>> {
         if let Err(reason) = self.record.check_live(now.wall) {
-            return Some(Hit { verdict: Err(reason.into()), due: false, successor: None });
+            return Some(Err(reason));
         }
         let slot = slot.filter(|slot| self.record.live_secret(*slot, now.wall).is_some())?;
         let due = trust.is_due(now) && first(&self.told);
-        Some(Hit { verdict: Ok(token.by(slot)), due, successor: self.tells_successor(slot, now.wall) })
+        let successor = self.tells_successor(slot, now.wall);
+        let news = (due || successor.is_some()).then(|| Box::new(News { due, successor }));
+        Some(Ok(Hit { token: token.by(slot), news }))
     }
 
     /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
@@ -297,7 +299,8 @@ mod tests {
 
     fn tells_due(entry: &Entry, now: Moment) -> bool {
         let shown = Some(SecretSlot::Current);
-        entry.known.hit(&entry.known.token, shown, &entry.trust.unwrap(), now).is_some_and(|hit| hit.due)
+        let hit = entry.known.hit(&entry.known.token, shown, &entry.trust.unwrap(), now).unwrap().unwrap();
+        hit.news.is_some_and(|news| news.due)
     }
 
     #[test]

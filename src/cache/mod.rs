@@ -50,10 +50,10 @@ pub use stats::{CacheStats, LookupStats};
 use crate::base62::{self, RandomError};
 use crate::clock::Moment;
 use crate::config::CacheConfig;
-use crate::decision::{GateId, Verdict};
+use crate::decision::{AuthenticatedToken, GateId};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{Cut, ParsedToken, Seal, SecretSlot, TokenRecord, Version};
+use crate::token::{Cut, DeadReason, ParsedToken, Seal, SecretSlot, TokenRecord, Version};
 
 /// What a request claims: an id, and a secret that may be its.
 #[derive(Debug)]
@@ -72,11 +72,18 @@ pub(crate) enum Recalled {
     Nothing,
 }
 
-/// What the hot path says.
+/// A proved token, from what is remembered.
 #[derive(Debug)]
 pub(crate) struct Hit {
-    pub(crate) verdict: Verdict,
-    /// It is time to look the record up, ahead of its end, and nobody has been told so yet.
+    pub(crate) token: AuthenticatedToken,
+    /// Boxed, because there rarely is any.
+    pub(crate) news: Option<Box<News>>,
+}
+
+/// What a hit tells the background, once.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// It is time to look the record up, ahead of its end.
     pub(crate) due: bool,
     /// As [`Known::tells_successor`] says.
     pub(crate) successor: Option<SecretHash>,
@@ -153,20 +160,19 @@ impl Cache {
     }
 
     /// The hottest path: what this thread has admitted lately, presented in the same words. `None` says nothing.
-    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: Moment) -> Option<(TokenId, Hit)> {
+    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: Moment) -> Option<Hit> {
         front::look(self.gate, u128::from_be_bytes(*text.id), |copied| {
             let front::Copied { mark, text: tag, slot, trust, known, token } = copied;
             let holds = self.changes.is_current(*mark) && trust.holds(now);
-            if !holds || !self.key.tag_text(text.secret, text.seal).is(tag) {
+            if !holds || !self.key.tag_text(text.secret, text.seal()).is(tag) {
                 return None;
             }
-            let hit = known.hit(token, Some(*slot), trust, now).filter(|hit| hit.verdict.is_ok())?;
-            Some((known.record.id(), hit))
+            known.hit(token, Some(*slot), trust, now)?.ok()
         })
     }
 
     /// The hot path: a fresh record and a proved secret. `None` where it takes more to decide.
-    pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Hit> {
+    pub(crate) fn admit(&self, claim: &Claim, now: Moment) -> Option<Result<Hit, DeadReason>> {
         let key = key_of(&claim.id);
         // Before the entry: whatever changes it afterwards outdates this mark.
         let mark = self.changes.mark(key);
@@ -174,7 +180,7 @@ impl Cache {
             let trust = entry.trust.filter(|trust| trust.holds(now))?;
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag));
             let hit = entry.known.hit(&entry.known.token, slot, &trust, now)?;
-            let kept = slot.filter(|_| hit.verdict.is_ok() && front::takes_turn(self.gate, key));
+            let kept = slot.filter(|_| hit.is_ok() && front::takes_turn(self.gate, key));
             Some((hit, kept.map(|slot| (Arc::clone(&entry.known), slot, trust))))
         })??;
         if let Some((known, slot, trust)) = entry {

@@ -39,9 +39,7 @@ impl TagKey {
 
     /// The same over all of a token's text but its id. The message is longer, so no tag of a secret is one of a text.
     pub(crate) fn tag_text(&self, secret: &[u8; TokenSecret::LEN], seal: Seal) -> Tag {
-        let end = Self::CHECKSUM.end;
-        let block = self.text.clone().with(Self::SECRET, secret).with(Self::CHECKSUM, &seal.checksum);
-        block.with(end..end + 1, &[seal.prefix]).hash()
+        self.text.clone().with(Self::SECRET, secret).with_last(seal).hash()
     }
 }
 
@@ -73,6 +71,15 @@ impl Block {
             place.copy_from_slice(bytes);
         }
         self
+    }
+
+    /// Puts a seal behind the secret, in one piece with what follows it.
+    fn with_last(self, seal: Seal) -> Self {
+        let [a, b, c, d, e, f] = seal.checksum;
+        let sealed = u128::from_le_bytes([a, b, c, d, e, f, seal.prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let last = self.0.last_chunk().map_or(0, |last| u128::from_le_bytes(*last));
+        let last = (last | sealed).to_le_bytes();
+        self.with(TagKey::SECRET.end..64, &last)
     }
 
     fn hash(self) -> Tag {

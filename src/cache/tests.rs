@@ -59,7 +59,7 @@ fn a_proof_of_an_older_revision_counts_for_the_newer_one_with_its_hash() {
     let found = cache.filled(1, &claim, &hash("one"), now);
     cache.filled(2, &claim, &hash("one"), now);
     cache.prove(&claim, &found, &hash("one"));
-    assert!(cache.admit(&claim, now).is_some_and(|hit| hit.verdict.is_ok()), "believed as the newer one was");
+    assert!(cache.admit(&claim, now).is_some_and(|hit| hit.is_ok()), "believed as the newer one was");
     assert_eq!(recalled(&cache, &claim.id, now), Some(2));
 }
 

@@ -92,8 +92,8 @@ impl Gate {
         let authorization = Authorization::take(&mut request.headers);
         let text = authorization.plain().and_then(|text| Cut::of(text, &self.prefixes).ok());
         // What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
-        if let Some((id, verdict)) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
-            return self.conclude(request, required, verdict, Presented { id, authorization }).into();
+        if let Some(token) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
+            return self.proceed(request, required, token, authorization).into();
         }
         match self.sight(&authorization, text) {
             Sighting::Token(token) => self.present(request, required, token, authorization),
@@ -154,34 +154,50 @@ impl Gate {
         verdict: Verdict,
         presented: Presented,
     ) -> Conclusion {
-        let claimed = Subject::Claimed(presented.id);
-        let token = verdict.map_err(|reason| Box::new(self.refuse(request, Row::of(reason), reason, claimed, None)))?;
+        let Presented { id, authorization } = presented;
+        match verdict {
+            Ok(token) => self.proceed(request, required, token, authorization),
+            Err(reason) => {
+                let claimed = Subject::Claimed(id);
+                Err(Box::new(self.refuse(request, Row::of(reason), reason, claimed, None)))
+            }
+        }
+    }
+
+    /// Decides a request that a token was proved for.
+    fn proceed(
+        &self,
+        request: &mut Parts,
+        required: Option<Access>,
+        token: AuthenticatedToken,
+        authorization: Authorization,
+    ) -> Conclusion {
         let permit = self.permit(request, required, &token)?;
-        let asked = self.put_on_record(request, &token, permit)?;
-        self.note_use(request, &token, permit.access, asked);
+        let asked = Cell::new(None);
+        self.put_on_record(request, &token, permit, &asked)?;
+        self.note_use(request, &token, permit.access, asked.get());
         let stamp = self.stamp(&token);
-        self.admit(request, token, presented.authorization);
+        self.admit(request, token, authorization);
         Ok(stamp)
     }
 
-    /// Records that a proved request goes on, or refuses it where that has to be on record and is not. Answers with the
-    /// client's address, where it had to be asked for.
+    /// Records that a proved request goes on, or refuses it where that has to be on record and is not. Notes the client's
+    /// address, where it has to be asked for.
     fn put_on_record(
         &self,
         request: &mut Parts,
         token: &AuthenticatedToken,
         permit: Permit,
-    ) -> Conclusion<Option<Option<IpAddr>>> {
+        asked: &Cell<Option<Option<IpAddr>>>,
+    ) -> Conclusion<()> {
         let (outcome, reason) = (permit.outcome(), permit.reason());
-        let subject = Subject::Proved(Cow::Borrowed(token));
         self.mark(request, permit);
-        let asked = Cell::new(None);
         self.require(outcome, request, |request| {
+            let subject = Subject::Proved(Cow::Borrowed(token));
             let event = self.event(outcome, reason, subject, Some(permit.access), request);
             asked.set(event.request.as_ref().map(|facts| facts.client_address));
             event
-        })?;
-        Ok(asked.get())
+        })
     }
 
     /// Notes when and from where a token was used. `asked` is the client's address, where it has been asked for.
@@ -223,7 +239,7 @@ impl Gate {
             self.note_use(request, token, permit.access, None);
         }
         let recorded = permitted.and_then(|permit| match self.is_news(request, permit) {
-            true => self.put_on_record(request, token, permit).map(|_asked| ()),
+            true => self.put_on_record(request, token, permit, &Cell::default()),
             false => Ok(()),
         });
         authorization.put_back(&mut request.headers);

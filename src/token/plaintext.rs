@@ -164,9 +164,10 @@ impl fmt::Debug for PlaintextToken {
 pub(crate) struct Cut<'a> {
     pub(crate) id: &'a [u8; TokenId::LEN],
     pub(crate) secret: &'a [u8; TokenSecret::LEN],
-    pub(crate) seal: Seal,
-    /// All but the checksum, which is of this.
+    checksum: &'a [u8; CHECKSUM_LEN],
+    /// All before the checksum, which is of this.
     body: &'a [u8],
+    prefix: u8,
 }
 
 /// The parts of a token's text beside its id and its secret.
@@ -218,27 +219,34 @@ impl<'a> Cut<'a> {
         let (id, tail) = tail.strip_prefix(b"_")?.split_first_chunk()?;
         let (secret, checksum) = tail.strip_prefix(b"_")?.split_first_chunk()?;
         let (body, _) = text.split_last_chunk::<CHECKSUM_LEN>()?;
-        let seal = Seal { prefix, checksum: checksum.try_into().ok()? };
-        Some(Self { id, secret, seal, body })
+        Some(Self { id, secret, checksum: checksum.try_into().ok()?, body, prefix })
     }
 
     /// Of a text that nobody has written.
     #[cfg(test)]
-    pub(crate) const fn of_parts(id: &'a [u8; TokenId::LEN], secret: &'a [u8; TokenSecret::LEN], seal: Seal) -> Self {
-        Self { id, secret, seal, body: &[] }
+    pub(crate) const fn of_parts(
+        id: &'a [u8; TokenId::LEN],
+        secret: &'a [u8; TokenSecret::LEN],
+        seal: &'a Seal,
+    ) -> Self {
+        Self { id, secret, checksum: &seal.checksum, body: &[], prefix: seal.prefix }
     }
 
     /// Whether all that differs between tokens is letters and digits, as it is in every one of ours.
     pub(crate) fn is_alphanumeric(&self) -> bool {
-        base62::is_base62(self.id) & base62::is_base62(self.secret) & base62::is_base62(&self.seal.checksum)
+        base62::is_base62(self.id) & base62::is_base62(self.secret) & base62::is_base62(self.checksum)
+    }
+
+    pub(crate) const fn seal(&self) -> Seal {
+        Seal { prefix: self.prefix, checksum: *self.checksum }
     }
 
     pub(crate) fn read(&self) -> Option<ParsedToken> {
-        if self.seal.checksum != base62::encode_u32(crc32fast::hash(self.body)) {
+        if *self.checksum != base62::encode_u32(crc32fast::hash(self.body)) {
             return None;
         }
         let (id, secret) = (TokenId::from_bytes(self.id)?, TokenSecret::from_bytes(self.secret)?);
-        Some(ParsedToken { id, secret, seal: self.seal })
+        Some(ParsedToken { id, secret, seal: self.seal() })
     }
 }
 
