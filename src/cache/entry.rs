@@ -41,6 +41,7 @@ impl Known {
 
     /// What becomes of a request that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
     /// `None` where it takes more to decide.
+    #[inline(always)]
     pub(crate) fn hit(
         &self,
         token: &AuthenticatedToken,

@@ -160,13 +160,13 @@ impl Cache {
     }
 
     /// The hottest path: what this thread has admitted lately, presented in the same words. `None` says nothing.
-    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: Moment) -> Option<Hit> {
+    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: impl FnOnce() -> Moment) -> Option<Hit> {
         front::look(self.gate, u128::from_be_bytes(*text.id), |copied| {
             let front::Copied { mark, text: tag, slot, trust, known, token } = copied;
-            let holds = self.changes.is_current(*mark) && trust.holds(now);
-            if !holds || !self.key.tag_text(text.secret, text.seal()).is(tag) {
+            if !self.changes.is_current(*mark) || !self.key.tag_text(text.secret, text.seal()).is(tag) {
                 return None;
             }
+            let now = Some(now()).filter(|now| trust.holds(*now))?;
             known.hit(token, Some(*slot), trust, now)?.ok()
         })
     }

@@ -67,6 +67,7 @@ impl Permit {
 
 impl Gate {
     /// Lets `token` make this request, or refuses it.
+    #[inline(always)]
     pub(super) fn permit(
         &self,
         request: &Parts,

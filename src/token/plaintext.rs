@@ -200,6 +200,7 @@ impl<'a> Cut<'a> {
     pub(crate) const MAX_PREFIXES: usize = 256;
 
     /// Compares prefixes as a whole, so `tta` does not claim `ttab_…`. At most one fits: all else has a fixed length.
+    #[inline(always)]
     pub(crate) fn of<'p>(text: &'a [u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
         let mut shape = ShapeError::Foreign;
         for (prefix, at) in accepted.into_iter().zip(0..=u8::MAX) {
@@ -214,6 +215,7 @@ impl<'a> Cut<'a> {
         Err(shape)
     }
 
+    #[inline(always)]
     fn of_tail(text: &'a [u8], tail: &'a [u8], prefix: u8) -> Option<Self> {
         let tail: &[u8; TAIL_LEN] = tail.try_into().ok()?;
         let (id, tail) = tail.strip_prefix(b"_")?.split_first_chunk()?;
