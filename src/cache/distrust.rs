@@ -49,6 +49,8 @@ impl Cache {
         if !known {
             self.distrust(id);
         }
+        // Who has brought the revision may not have come to tell so yet.
+        self.changes.advance(key);
     }
 
     /// Believes nothing of this owner's tokens that was read before now.

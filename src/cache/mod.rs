@@ -344,7 +344,10 @@ impl Cache {
         let max = self.config.stale_if_error;
         let mut excused = false;
         if !max.is_zero() {
-            self.proved.alter(&key_of(id), |entry| excused = entry.excuse(now, max));
+            let key = key_of(id);
+            self.proved.alter(&key, |entry| excused = entry.excuse(now, max));
+            // Threads' copies do not know when to ask again.
+            self.changes.advance(key);
         }
         self.excused.fetch_add(u64::from(excused), Ordering::Relaxed);
         excused

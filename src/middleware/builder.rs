@@ -227,7 +227,8 @@ impl TokenAuthBuilder {
     /// the request's extensions, which takes a third of the time of a hot request.
     ///
     /// For services that ask nothing of it. Extractors fail behind such a gate. And the same gate must not be met twice on
-    /// one request: the inner one does not learn that the outer has admitted it, finds no `Authorization`, and refuses.
+    /// one request: the inner one does not learn that the outer has admitted it, and finds no `Authorization`. It refuses,
+    /// or passes the request on as one without credentials where [`on_missing`](Self::on_missing) says so.
     pub fn without_extension(self) -> Self {
         Self { extension: false, ..self }
     }

@@ -107,11 +107,12 @@ fn a_copy_of_a_record_that_has_ended_says_nothing() {
 type Change = fn(&Cache, &Claim, Moment);
 
 /// What must not be missed, whether or not the entry is still there.
-const CHANGES: [(&str, Change); 9] = [
+const CHANGES: [(&str, Change); 10] = [
     ("distrusted", |cache, claim, _| cache.distrust(&claim.id)),
     ("the owner distrusted", |cache, _, _| cache.distrust_owner(&OwnerId::new("o").unwrap())),
     ("all distrusted", |cache, _, _| cache.distrust_all()),
     ("outdated", |cache, claim, _| cache.distrust_before(&claim.id, Some(Revision::new(2)))),
+    ("told of what is known", |cache, claim, _| cache.distrust_before(&claim.id, Some(Revision::new(1)))),
     ("changed at the desk", |cache, claim, now| cache.learn(record(claim.id, 2, hash("one"), now))),
     ("changed in the store", |cache, claim, now| drop(cache.filled(2, claim, &hash("one"), now))),
     ("read again", |cache, claim, now| drop(cache.filled(1, claim, &hash("one"), now))),
@@ -141,6 +142,19 @@ fn no_copy_outlives_a_change_made_by_another_thread() {
             assert!(again(&cache, &claim, now).is_none(), "{what}, evicted: {evicted}");
         }
     }
+}
+
+#[test]
+fn a_copy_does_not_go_on_asking_for_a_record_that_is_excused() {
+    let config = CacheConfig::default().stale_if_error(Duration::from_secs(300));
+    let cache = Cache::new(GateId::next(), config).unwrap();
+    let (now, claim) = (Moment::now(&SystemClock::new()), claim(&cache, TokenId::generate().unwrap()));
+    copied(&cache, &claim, now);
+    let due = now + (config.ttl - Duration::from_secs(1));
+    assert!(again(&cache, &claim, due).is_some_and(|hit| hit.news.is_some()), "it is time to look it up");
+    assert!(cache.excuse(&claim.id, due));
+    (0..2).for_each(|_| admit(&cache, &claim, due));
+    assert!(again(&cache, &claim, due).is_some_and(|hit| hit.news.is_none()), "not again so soon");
 }
 
 #[test]
