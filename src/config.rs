@@ -294,6 +294,8 @@ pub enum BuildError {
     Thread(std::io::Error),
     /// Recording is required of a sink that cannot fail.
     AuditCannotFail,
+    /// Requests pass without credentials, and nothing tells the inner service which had a token.
+    PassWithoutExtension,
     /// What the policy at use forbids is only reported, and there is none.
     NoPolicyAtUse,
     /// The operating system has no random bytes for the cache's keys.
@@ -330,6 +332,9 @@ impl fmt::Display for BuildError {
             ),
             Self::Thread(_) => f.write_str(
                 "the system has no thread for the audit queue; raise the limit on threads of the process",
+            ),
+            Self::PassWithoutExtension => f.write_str(
+                "OnMissing::Pass lets requests through without a token, and without_extension keeps from the service which had one; remove one of them",
             ),
             Self::NoPolicyAtUse => f.write_str(
                 "insecure_report_only_policy reports what a policy at use forbids, and there is none; set policy_at_use, or remove it",

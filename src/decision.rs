@@ -48,7 +48,7 @@ struct Admitted {
     expires_at: Option<Timestamp>,
     retires_at: Option<Timestamp>,
     attributes: Attributes,
-    noted: Arc<Noted>,
+    noted: Noted,
 }
 
 impl AuthenticatedToken {
@@ -63,7 +63,7 @@ impl AuthenticatedToken {
             expires_at: record.expires_at(),
             retires_at: record.retiring().map(RetiringSecret::until),
             attributes: record.attributes().clone(),
-            noted: Arc::new(Noted::never()),
+            noted: Noted::never(),
         };
         Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
     }
@@ -72,7 +72,7 @@ impl AuthenticatedToken {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn remembered(token: Remembered) -> Self {
         let Remembered { id, owner, label, scope, narrowed, expires_at, retires_at, slot } = token;
-        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Arc::new(Noted::never()));
+        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Noted::never());
         let admitted = Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
         Self { admitted: Arc::new(admitted), slot }
     }
@@ -151,7 +151,8 @@ impl AuthenticatedToken {
         self.scope().permits(access)
     }
 
-    /// Whether this use of it is to be noted: once a second, and once more for the first write in it.
+    /// Whether this use of it is to be noted: once a second, and once more for the first write in it, by each thread that
+    /// has a [detached](Self::detached) one.
     pub(crate) fn is_due_for_note(&self, at: Timestamp, access: Access) -> bool {
         self.admitted.noted.is_due(at, access)
     }

@@ -33,7 +33,7 @@ impl Cache {
         // First the counter, which outdates look-ups in flight, then what is there: a look-up that fills in between
         // sees the counter, one that filled before is found. And the unproved before the proved: that is the way an
         // entry goes while its secret is being proved.
-        self.generations.advance(key);
+        self.invalidations.advance(key);
         self.unproved.alter(&key, |entry| entry.trust = None);
         self.proved.alter(&key, |entry| entry.trust = None);
         self.negatives.remove(&Negative::Unknown(key));
@@ -56,7 +56,7 @@ impl Cache {
     /// Believes nothing of this owner's tokens that was read before now.
     pub(crate) fn distrust_owner(&self, owner: &OwnerId) {
         // Whose tokens are being looked up is not known yet: all look-ups in flight are outdated.
-        self.generations.advance_all();
+        self.invalidations.advance_all();
         let distrust = |entry: &mut Entry| {
             if entry.known.record.owner() == owner {
                 entry.trust = None;
@@ -69,7 +69,7 @@ impl Cache {
 
     /// Believes nothing that was read before now.
     pub(crate) fn distrust_all(&self) {
-        self.generations.advance_all();
+        self.invalidations.advance_all();
         self.unproved.alter_all(|entry| entry.trust = None);
         self.proved.alter_all(|entry| entry.trust = None);
         self.negatives.clear();

@@ -12,8 +12,9 @@
 //!   number than seats cost no allocations.
 //!
 //! # Cost
-//! A hit writes to nothing that another thread reads. A thread that has admitted a token has some 24 KiB here, and with
-//! each seat that is taken what the application's attributes need is shared, not copied.
+//! A hit writes to nothing that another thread reads. Its first admission gives a thread some 24 KiB of seats; a copy
+//! shares the attributes' memory. A copy of what nobody asks for any more stays until its seat is taken, or its thread
+//! ends.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub(super) struct Copied {
     /// Where the counters of changes stood before the entry was read.
     pub(super) mark: Mark,
     /// Of the whole text that was presented, so that one like it is known to be well formed.
-    pub(super) text: Tag,
+    pub(super) text_tag: Tag,
     pub(super) slot: SecretSlot,
     pub(super) trust: Trust,
     pub(super) known: Arc<Known>,

@@ -92,12 +92,12 @@ pub(crate) struct News {
 pub(crate) struct Cache {
     gate: GateId,
     config: CacheConfig,
-    key: TagKey,
+    tags: TagKey,
     proved: Bounded<u128, Entry>,
     unproved: Bounded<u128, Entry>,
     negatives: Bounded<Negative, Absence>,
     /// Tells whether a look-up began before an invalidation.
-    generations: Generations,
+    invalidations: Generations,
     /// Tells a thread whether what it has copied of an entry is still what the entry says.
     changes: Generations,
     excused: AtomicU64,
@@ -128,11 +128,11 @@ impl Cache {
         Ok(Self {
             gate,
             config,
-            key: TagKey::generate()?,
+            tags: TagKey::generate()?,
             proved: Bounded::new(config.proved, hasher.clone()),
             unproved: Bounded::new(config.unproved, hasher.clone()),
             negatives: Bounded::new(config.negatives, hasher.clone()),
-            generations: Generations::new(hasher.clone()),
+            invalidations: Generations::new(hasher.clone()),
             changes: Generations::new(hasher),
             excused: AtomicU64::new(0),
             negative_hits: AtomicU64::new(0),
@@ -156,14 +156,14 @@ impl Cache {
 
     pub(crate) fn claim(&self, token: ParsedToken) -> Claim {
         let ParsedToken { id, secret, seal } = token;
-        Claim { id, tag: self.key.tag(secret.as_bytes()), secret, seal }
+        Claim { id, tag: self.tags.tag(secret.as_bytes()), secret, seal }
     }
 
     /// The hottest path: what this thread has admitted lately, presented in the same words. `None` says nothing.
     pub(crate) fn admit_again(&self, text: &Cut<'_>, now: impl FnOnce() -> Moment) -> Option<Hit> {
         front::look(self.gate, u128::from_be_bytes(*text.id), |copied| {
-            let front::Copied { mark, text: tag, slot, trust, known, token } = copied;
-            if !self.changes.is_current(*mark) || !self.key.tag_text(text.secret, text.seal()).is(tag) {
+            let front::Copied { mark, text_tag, slot, trust, known, token } = copied;
+            if !self.changes.is_current(*mark) || !self.tags.tag_text(text.secret, text.seal()).is(text_tag) {
                 return None;
             }
             let now = Some(now()).filter(|now| trust.holds(*now))?;
@@ -184,9 +184,9 @@ impl Cache {
             Some((hit, kept.map(|slot| (Arc::clone(&entry.known), slot, trust))))
         })??;
         if let Some((known, slot, trust)) = entry {
-            let text = self.key.tag_text(claim.secret.as_bytes(), claim.seal);
+            let text_tag = self.tags.tag_text(claim.secret.as_bytes(), claim.seal);
             let token = known.token.detached();
-            front::keep(self.gate, key, front::Copied { mark, text, slot, trust, known, token });
+            front::keep(self.gate, key, front::Copied { mark, text_tag, slot, trust, known, token });
         }
         Some(hit)
     }
@@ -195,7 +195,7 @@ impl Cache {
     pub(crate) fn recall(&self, id: &TokenId, now: Moment) -> Recalled {
         let key = key_of(id);
         // Before the entry: whatever distrusts it afterwards outdates this mark.
-        let mark = self.generations.mark(key);
+        let mark = self.invalidations.mark(key);
         let found = |map: &Bounded<u128, Entry>| {
             map.read(&key, |entry| entry.is_fresh(now).then(|| Found::of(entry, mark))).flatten()
         };
@@ -229,7 +229,7 @@ impl Cache {
 
     fn recall_absence(&self, negative: &Negative, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
         let holds = |absence: &Absence| {
-            absence.until.holds(now) && self.generations.is_current(absence.mark) && covers(absence)
+            absence.until.holds(now) && self.invalidations.is_current(absence.mark) && covers(absence)
         };
         self.negatives.read(negative, holds).unwrap_or(false)
     }
@@ -259,11 +259,11 @@ impl Cache {
     }
 
     pub(crate) fn mark(&self, id: &TokenId) -> Mark {
-        self.generations.mark(key_of(id))
+        self.invalidations.mark(key_of(id))
     }
 
     pub(crate) fn is_current(&self, mark: Mark) -> bool {
-        self.generations.is_current(mark)
+        self.invalidations.is_current(mark)
     }
 
     /// Takes in what a look-up brought that began at `started`, when the generations stood at `mark`; answers with
@@ -275,14 +275,15 @@ impl Cache {
             return None;
         };
         self.forget_unknown(key, mark);
-        let known = Known::new(self.gate, record);
+        // When it was used is nothing to judge by, and takes room.
+        let known = Known::new(self.gate, record.with_last_used(None));
         let trust = Trust::since(started, self.config.ttl, self.config.ahead());
         Some(self.settle(key, &known, mark, Some((trust, started))))
     }
 
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
         let until = FreshUntil(started + self.config.negative_ttl);
-        let current = || self.generations.is_current(mark);
+        let current = || self.invalidations.is_current(mark);
         for map in [&self.proved, &self.unproved] {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
@@ -298,7 +299,7 @@ impl Cache {
 
     /// The store knows the id by now: that it did not is over, also for a wall clock that is stepped back.
     fn forget_unknown(&self, key: u128, mark: Mark) {
-        let outdated = || !self.generations.is_current(mark);
+        let outdated = || !self.invalidations.is_current(mark);
         self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.copied().filter(|_| outdated()));
     }
 
@@ -310,7 +311,7 @@ impl Cache {
         let mut settled = fresh.clone();
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
-        let current = || answered.is_none() || self.generations.is_current(mark);
+        let current = || answered.is_none() || self.invalidations.is_current(mark);
         self.proved.merge(
             key,
             |_| true,

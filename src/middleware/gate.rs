@@ -104,7 +104,7 @@ impl Gate {
         }
     }
 
-    /// `text` is what follows `Bearer `, where that has the length of our tokens.
+    /// `text` is what follows `Bearer `, where that has an accepted prefix and our length.
     fn sight(&self, authorization: &Authorization, text: Option<Cut<'_>>) -> Sighting {
         // Letters and digits break no grammar, so that need not be looked for where there is nothing else.
         if let Some(text) = text.filter(Cut::is_alphanumeric) {

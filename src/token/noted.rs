@@ -9,6 +9,12 @@ use crate::clock::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Noted(AtomicU64);
 
+impl Clone for Noted {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 impl Noted {
     /// Nothing is noted yet. No timestamp is in this second.
     pub(crate) const fn never() -> Self {

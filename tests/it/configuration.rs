@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tower_token_auth::test_util::RecordingSink;
 use tower_token_auth::{
-    CacheConfig, IssuePolicy, LookupLimits, MemoryStore, NoAudit, OnAuditFailure, TokenAuthBuilder, TokenAuthLayer,
-    TokenIssuer, TracingSink, VerifyLimits,
+    CacheConfig, IssuePolicy, LookupLimits, MemoryStore, NoAudit, OnAuditFailure, OnMissing, TokenAuthBuilder,
+    TokenAuthLayer, TokenIssuer, TracingSink, VerifyLimits,
 };
 
 fn builder() -> TokenAuthBuilder {
@@ -54,6 +54,13 @@ fn a_prefix_that_is_accepted_twice() {
     let accepting = |others: u16| (0..others).fold(builder(), |all, at| all.accept_prefix(format!("old{at}")));
     assert_works(accepting(255));
     assert_fails(accepting(256), "more than 256 token prefixes");
+}
+
+#[test]
+fn requests_do_not_pass_where_nothing_tells_which_had_a_token() {
+    assert_works(builder().on_missing(OnMissing::Pass));
+    assert_works(builder().without_extension());
+    assert_fails(builder().on_missing(OnMissing::Pass).without_extension(), "remove one of them");
 }
 
 #[test]

@@ -52,7 +52,7 @@ async fn events(history: &SqlHistory) -> Vec<AuditEvent<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn an_event_read_back_shows_what_the_one_recorded_showed(all in prop::collection::vec(any_event(), 1..20)) {
         runtime().block_on(async {

@@ -76,7 +76,8 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 /// unknown scope or state, a broken hash) is an error that names token and column.
 ///
 /// # Cost
-/// A look-up is one read by the primary key, in one round trip; a change is two. A batch of last uses is one statement.
+/// A look-up is one read by the primary key, in one round trip, or two where the pool
+/// pings first (`test_before_acquire`, which sqlx turns on by default); a change is two. A batch of last uses is one statement.
 ///
 /// # Tables
 /// The schema, `public`, and the prefix of the names, `tta_`, can be changed; the schema is not made. Times are
