@@ -38,8 +38,8 @@ pub(crate) struct Backlog {
 /// What is written together, or not at all.
 pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
-    /// The last of them may be a report of what was lost.
-    reports: bool,
+    /// How many losses one of them reports.
+    reported: u64,
 }
 
 /// The one who writes. Dropped, it loses what is left, and nothing more is taken in.
@@ -52,9 +52,31 @@ pub(crate) struct Writer {
     in_hand: u64,
 }
 
+/// What may be written of a minute still. Noise takes nothing from alarms.
 struct Allowance {
-    left: usize,
+    noise: usize,
+    alarms: usize,
     since: Monotonic,
+}
+
+impl Allowance {
+    const fn new(a_minute: usize, since: Monotonic) -> Self {
+        Self { noise: a_minute, alarms: a_minute, since }
+    }
+
+    /// Whether an event may be written by itself; noise has been asked for before it was taken.
+    fn grant(&mut self, event: &AuditEvent<'_>) -> bool {
+        let is_report = event.action().is_report();
+        if is_report && event.claimed_id().is_some() {
+            let granted = self.alarms > 0;
+            self.alarms = self.alarms.saturating_sub(1);
+            return granted;
+        }
+        // Summed up alarms are noise, too.
+        let share = usize::from(event.is_anonymous() || is_report && event.token_id().is_none());
+        self.noise = self.noise.saturating_sub(share);
+        true
+    }
 }
 
 impl Backlog {
@@ -130,7 +152,7 @@ impl Writer {
     /// There is to be one for a backlog.
     pub(crate) fn new(backlog: Arc<Backlog>, noise: usize) -> Self {
         let since = backlog.clock.monotonic();
-        Self { backlog, noise, allowance: Allowance { left: noise, since }, in_hand: 0 }
+        Self { backlog, noise, allowance: Allowance::new(noise, since), in_hand: 0 }
     }
 
     /// Waits for a batch; `None` once there is none and the backlog is closed.
@@ -157,48 +179,57 @@ impl Writer {
     fn take(&mut self) -> Batch {
         let now = self.backlog.clock.monotonic();
         if now.since(self.allowance.since) >= MINUTE {
-            self.allowance = Allowance { left: self.noise, since: now };
+            self.allowance = Allowance::new(self.noise, now);
         }
         let mut events = self.take_events();
         self.in_hand = events.iter().map(|event| event.decisions()).sum();
         let report = self.backlog.intake.accounts.report(|| self.backlog.clock.wall());
-        let reports = report.is_some();
+        let reported = report.as_ref().map_or(0, AuditEvent::count);
         events.extend(report.map(Box::new));
-        Batch { events, reports }
+        Batch { events, reported }
     }
 
     /// In the order in which they came.
     fn take_events(&mut self) -> Vec<Event> {
-        let mut taken = Vec::new();
+        let (mut taken, mut beyond) = (Vec::new(), Vec::new());
         let mut state = self.backlog.intake.lock();
         // Who waits for noise waits for a few thousand at most, and no caller can make anybody wait for it.
         let all = state.is_hurried();
         while taken.len() < BATCH {
-            let noise = all || self.allowance.left > 0;
+            let noise = all || self.allowance.noise > 0;
             let next = if noise { state.places.take() } else { state.places.take_no_noise() };
             let Some(Taken { ticket, turn, .. }) = next else { break };
             if let Turn::Write(event) = turn {
-                let share = usize::from(event.is_anonymous());
-                self.allowance.left = self.allowance.left.saturating_sub(share);
-                taken.push((ticket, event));
+                match self.allowance.grant(&event) {
+                    false if !all => beyond.push(event),
+                    _ => taken.push((ticket, event)),
+                }
             }
         }
+        // Not sooner, or each would be a summary.
+        beyond.iter().for_each(|alarm| state.places.sum_up_taken(alarm));
         drop(state);
         taken.sort_unstable_by_key(|(ticket, _)| *ticket);
         taken.into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn written(&mut self, batch: Batch) {
-        let Batch { mut events, reports } = batch;
         let accounts = &self.backlog.intake.accounts;
-        let report = if reports { events.pop() } else { None };
-        report.into_iter().for_each(|report| accounts.reported(&report));
-        for event in &events {
+        accounts.reported(batch.reported);
+        for event in &batch.events {
             accounts.written(event);
             self.backlog.outage.succeeded();
         }
         self.in_hand = 0;
         self.backlog.intake.settle(|_| {});
+    }
+
+    /// An event of the batch in hand is never written.
+    pub(crate) fn rejected(&mut self, event: &AuditEvent<'_>, error: &dyn Display) {
+        self.in_hand = self.in_hand.saturating_sub(event.decisions());
+        self.backlog.intake.accounts.lose(event.decisions());
+        let (action, outcome) = (event.action().as_str(), event.outcome().as_str());
+        tracing::error!(cause = error.to_string(), action, outcome, "an audit event cannot be written: it is lost");
     }
 
     /// The batch in hand could not be written, and will be tried again.
@@ -237,8 +268,11 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::audit::fixtures::{allowed, anonymous};
+    use crate::audit::event::{Repeated, Subject};
+    use crate::audit::fixtures::{allowed, anonymous, claimed};
     use crate::audit::{Action, Outcome};
+    use crate::clock::Timestamp;
+    use crate::decision::Reason;
     use crate::test_util::ManualClock;
 
     struct Desk {
@@ -325,6 +359,46 @@ mod tests {
         while desk.write().is_some() {}
         let [written, coalesced, lost, queued] = desk.accounts();
         assert_eq!((written + coalesced, lost, queued), (600 * 1_001, 0, 0));
+    }
+
+    fn alarm(number: u64) -> Event {
+        let (of, at) =
+            (Repeated { count: 50, first_at: Timestamp::from_unix_seconds(1) }, Timestamp::from_unix_seconds(2));
+        let subject = Subject::Claimed(claimed(Reason::Mismatch, number).claimed_id().unwrap());
+        Box::new(AuditEvent::of_several(Action::ReportThreshold, Outcome::Refused, subject, at, of))
+    }
+
+    #[test]
+    fn a_flood_of_alarms_of_claimed_tokens_has_an_allowance_that_noise_does_not_use_up() {
+        let mut desk = Desk::new(1_000, 100, 100);
+        let (mut named, mut summaries, mut told) = (0, 0, 0);
+        for round in 0..600 {
+            (0..50).for_each(|_| desk.backlog.take_in(anonymous()).unwrap());
+            (0..20).for_each(|number| desk.backlog.take_in(*alarm(round * 20 + number)).unwrap());
+            for event in desk.write().unwrap_or_default().iter().filter(|event| event.action().is_report()) {
+                told += event.count();
+                *(if event.claimed_id().is_some() { &mut named } else { &mut summaries }) += 1;
+            }
+        }
+        assert!((1_000..=1_100).contains(&named), "{named} in ten minutes");
+        assert!(summaries <= 1_000, "{summaries}");
+        desk.backlog.close();
+        while let Some(left) = desk.write() {
+            told += left.iter().filter(|event| event.action().is_report()).map(|event| event.count()).sum::<u64>();
+        }
+        assert_eq!(told, 600 * 20 * 50, "all are told of");
+        assert_eq!(desk.accounts()[2..], [0, 0]);
+    }
+
+    #[test]
+    fn alarms_that_are_summed_up_give_their_places_up() {
+        let mut desk = Desk::new(10, 0, 1);
+        for _ in 0..5 {
+            (0..10).for_each(|number| desk.backlog.take_in(*alarm(number)).unwrap());
+            desk.write();
+        }
+        (0..9).for_each(|_| desk.backlog.take_in(allowed(1)).unwrap());
+        assert_eq!(desk.accounts()[2], 0);
     }
 
     #[test]

@@ -131,9 +131,9 @@ impl Accounts {
         Some(report.because(Some(Reason::Unavailable(UnavailableCause::AuditFailed))))
     }
 
-    /// That report has been taken.
-    pub(super) fn reported(&self, report: &AuditEvent<'_>) {
-        self.unreported.fetch_sub(report.count(), Ordering::Relaxed);
+    /// A report of so many has been taken.
+    pub(super) fn reported(&self, lost: u64) {
+        self.unreported.fetch_sub(lost, Ordering::Relaxed);
     }
 }
 

@@ -59,7 +59,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use backlog::{Backlog, Batch, Writer};
+pub(crate) use backlog::{Backlog, Writer};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use event::Repeated;
 pub use event::{Action, AuditEvent, Outcome};

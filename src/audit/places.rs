@@ -103,6 +103,14 @@ impl Places {
         Ok(())
     }
 
+    /// Sums up a proved event that was taken, and is not to be written by itself: it gives its place up.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn sum_up_taken(&mut self, event: &AuditEvent<'static>) {
+        self.in_hand.proved = self.in_hand.proved.saturating_sub(1);
+        self.sum_up(event, self.tickets);
+        self.tickets += 1;
+    }
+
     fn sum_up(&mut self, event: &AuditEvent<'static>, ticket: u64) {
         let (action, outcome, reason) = (event.action(), event.outcome(), event.reason());
         let same =

@@ -124,7 +124,7 @@ impl Queue {
         let Some(report) = self.intake.accounts.report(|| self.clock.wall()) else { return true };
         let recorded = catch(|| self.inner.record(&report)).is_ok();
         if recorded {
-            self.intake.accounts.reported(&report);
+            self.intake.accounts.reported(report.count());
         }
         recorded
     }

@@ -116,7 +116,7 @@ impl AuditEvent<'_> {
     }
 
     /// Whether it is about a request that proved nothing: anybody can cause as many of these as they like. Reports of a
-    /// sink are not: those are few, whatever is sent.
+    /// sink are not: those are fewer, at most one a token and window.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
         matches!(self.subject, Subject::Nobody | Subject::Claimed(_))

@@ -26,6 +26,21 @@ impl fmt::Display for Said {
 
 impl StdError for Said {}
 
+/// Whether the database objects to what it was given, and will do so again.
+pub(super) fn is_of_data(error: &StoreError) -> bool {
+    let said = error.source().and_then(|cause| cause.downcast_ref::<Said>());
+    said.and_then(|said| said.code.as_deref()).is_some_and(is_code_of_data)
+}
+
+/// Of PostgreSQL data exceptions and broken constraints, five characters; of SQLite, which has numbers of fewer digits and
+/// its kinds in the higher bytes, what is too big, breaks a constraint or is of another type.
+fn is_code_of_data(code: &str) -> bool {
+    if code.len() == 5 {
+        return code.starts_with("22") || code.starts_with("23");
+    }
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20))
+}
+
 /// A driver's error as the crate's own.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match error {
@@ -72,5 +87,22 @@ impl fmt::Display for Unreadable {
 impl StdError for Unreadable {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_data_is_told_from_what_is_wrong_with_a_server() {
+        let said = |code: &str| StoreError::new(Said { code: Some(code.to_owned()), message: String::new() });
+        for of_data in ["22P05", "22001", "23505", "23514", "18", "19", "20", "275", "2067", "3091"] {
+            assert!(is_of_data(&said(of_data)), "{of_data}");
+        }
+        for of_server in ["", "08006", "40001", "53100", "57P01", "42501", "5", "8", "13", "261", "778"] {
+            assert!(!is_of_data(&said(of_server)), "{of_server}");
+        }
+        assert!(!is_of_data(&failed(sqlx::Error::PoolTimedOut)));
     }
 }

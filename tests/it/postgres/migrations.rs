@@ -1,6 +1,9 @@
 //! Making the tables.
 
+use std::error::Error;
+
 use futures_util::future::join_all;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Row};
 use tower_token_auth::test_util::mint;
 use tower_token_auth::{HistoryFilter, PostgresStore, Scope, TokenStore};
@@ -61,6 +64,24 @@ async fn tables_of_a_later_release_are_left_alone() {
     assert!(store.migrate().await.is_err());
     by_hand(&pool, &format!("DELETE FROM {prefix}migrations WHERE version = 3")).await;
     store.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let Some(pool) = pool().await else { return };
+    for (encoding, fits) in [("LATIN1", false), ("SQL_ASCII", false), ("UTF8", true)] {
+        let name = unique("d");
+        let locale = "TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+        by_hand(&pool, &format!("CREATE DATABASE {name} ENCODING '{encoding}' {locale}")).await;
+        let options = (*pool.connect_options()).clone().database(&name);
+        let there = PgPoolOptions::new().connect_with(options).await.unwrap();
+        let migrated = PostgresStore::new(there.clone()).migrate().await;
+        there.close().await;
+        by_hand(&pool, &format!("DROP DATABASE {name}")).await;
+        let why = migrated.err().map(|error| error.source().unwrap().to_string());
+        let told = format!("the encoding of the database has to be UTF8, and is {encoding}");
+        assert_eq!(why, (!fits).then_some(told));
+    }
 }
 
 #[tokio::test]

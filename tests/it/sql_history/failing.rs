@@ -120,6 +120,29 @@ async fn it_can_be_required_to_record() {
     }
 }
 
+#[tokio::test]
+async fn an_event_that_the_database_objects_to_keeps_no_other_waiting() {
+    for database in Database::each().await {
+        let stage = Stage::new();
+        let token = stage.token("alice", Scope::ReadOnly).await;
+        for number in 0..20 {
+            stage.read(&token, &format!("export/{number}")).await;
+        }
+        let process = database.process().await;
+        let index = "CREATE UNIQUE INDEX tta_objection ON tta_events (user_agent) WHERE user_agent = 'export/7'";
+        database.by_hand(index).await;
+        let events = stage.events();
+        process.record(&events).await;
+        assert_eq!(process.len().await, 21, "it objects to none yet");
+        process.record(&events).await;
+        let tally = process.history.tally().unwrap();
+        assert_eq!((tally.written, tally.lost, tally.queued), (21 + 20, 1, 0));
+        assert_eq!(process.seen(&token.id()).await.unwrap().applications.iter().map(|it| it.allowed).sum::<u64>(), 39);
+        process.record(&events[..1]).await;
+        assert_eq!(process.len().await, 21 + 20 + 1 + 1, "with the report of the loss");
+    }
+}
+
 /// Another process holds the file for longer than anybody waits.
 #[cfg(feature = "sqlite")]
 #[tokio::test]
@@ -145,6 +168,7 @@ async fn a_batch_that_found_the_database_locked_is_written_once_it_is_free() {
     while !log.text().contains("could not be written yet") {
         tokio::task::yield_now().await;
     }
+    assert!(log.text().contains("database is locked"), "with its cause");
     assert_eq!(process.history.tally().unwrap().queued, 2);
     lock.rollback().await.unwrap();
     flush.await;

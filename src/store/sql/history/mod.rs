@@ -6,7 +6,8 @@
 //!
 //! # What it guarantees
 //! * A batch (up to 500 events) is one transaction, with what it adds to the counters of applications: it is written whole
-//!   or not at all. A batch that fails is tried again, with pauses of 100 ms to 30 s, until it is written.
+//!   or not at all. A batch that fails is tried again, with pauses of 100 ms to 30 s, until it is written. Where the
+//!   database objects to an event itself, it is halved until that one is found, which is lost and counted.
 //! * Nothing is written twice, as long as the database keeps what it has acknowledged: each batch has a key, by which one is
 //!   known whose answer was lost.
 //! * *Proved* events and noise have places of their own in the queue, as in a [`QueuedSink`](crate::QueuedSink). Written,
@@ -50,6 +51,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{BuildError, at_least_one};
 use crate::decision::StoreError;
 use crate::id::TokenId;
+use crate::text::Causes;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -98,13 +100,21 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// |---|---|---|
 /// | noise: nobody is proved | everybody | 100 events a minute and process one by one; what is beyond waits in the queue, and beyond that is summed up, exactly. Forgotten after 7 days: under a flood that never ends some 1,000,000 rows a process, of some 250 bytes |
 /// | requests of proved tokens | holders of tokens | one a decision, forgotten after 90 days; a [`SampledSink`](crate::SampledSink) before it takes fewer |
-/// | acts at the desk, and reports of sinks | people at the desk, also those who are refused | one an act, forgotten after two years |
+/// | reports of sinks | whoever guesses at tokens, or overloads the queue | of a token that is only claimed ([`ThresholdSink`](crate::ThresholdSink)) 100 a minute and process, what is beyond summed up as noise; of one that is proved one a window; of losses one a batch. Forgotten after 90 days |
+/// | acts at the desk | people at the desk, also those who are refused | one an act, forgotten after two years |
 /// | applications | holders of tokens | 17 rows a token, forgotten with the token that was not proved for 90 days |
+///
+/// Proved events of all owners wait in the same places. Who holds a token and is refused, or admitted, faster than the
+/// database writes fills them, and then events of others are lost too: counted, but without a name, and with
+/// [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) the requests of others are refused. What helps is a rate limit
+/// in front of the gate, more [capacity](SqlHistoryBuilder::capacity), and for what is allowed (not for refusals, which it
+/// passes on) a [`SampledSink`](crate::SampledSink).
 ///
 /// # When things fail
 /// | what | what happens |
 /// |---|---|
 /// | the database is away, full, or refuses | the batch is tried again, after 100 ms to 30 s, and what follows waits; an error is logged at the first failure and at each doubling |
+/// | the database objects to an event itself: it breaks a constraint, or cannot be stored | its batch is halved until it is found; that one is counted as lost, and the cause logged |
 /// | an answer is lost | the batch is tried again, and known by its key: nothing is written or counted twice, as long as the database keeps what it has acknowledged |
 /// | the queue is full | proved events are lost, counted, and told as an event ([`Action::ReportLoss`](crate::Action::ReportLoss)) with the next batch; [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) refuses the request. Noise is summed up, and never in their places |
 /// | the writer was not spawned | the same, and the cause says so; where it was dropped, nothing is taken in any more |
@@ -162,7 +172,7 @@ impl SqlHistory {
                 Ok(event) => events.push(event),
                 Err(error) => {
                     unreadable += 1;
-                    tracing::warn!(cause = writer::cause(&error), "an audit event cannot be read");
+                    tracing::warn!(cause = %Causes(&error), "an audit event cannot be read");
                 }
             }
         }
@@ -260,7 +270,8 @@ impl SqlHistoryBuilder {
         Self { noise: Some(noise), ..self }
     }
 
-    /// How many events of noise are written a minute, at least 1; more where somebody waits for a flush. Default 100.
+    /// How many events of noise are written a minute, and how many reports of tokens that were only claimed, at least 1;
+    /// more where somebody waits for a flush. Default 100 of each.
     pub fn noise_per_minute(self, events: usize) -> Self {
         Self { noise_per_minute: events, ..self }
     }
@@ -270,13 +281,13 @@ impl SqlHistoryBuilder {
         Self { keep: Keep { noise: time, ..self.keep }, ..self }
     }
 
-    /// For how long requests are kept, and applications after their token was proved last; `None` for ever. Default 90
+    /// For how long requests and reports of sinks are kept, and applications after their token was proved last; `None` for ever. Default 90
     /// days.
     pub fn keep_requests(self, time: Option<Duration>) -> Self {
         Self { keep: Keep { requests: time, ..self.keep }, ..self }
     }
 
-    /// For how long acts at the desk are kept, and reports of sinks; `None` for ever. Default two years.
+    /// For how long acts at the desk are kept; `None` for ever. Default two years.
     pub fn keep_acts(self, time: Option<Duration>) -> Self {
         Self { keep: Keep { acts: time, ..self.keep }, ..self }
     }

@@ -37,6 +37,9 @@ const BEGIN_BATCH: &str = "INSERT INTO public.tta_history_writers AS t (writer, 
     ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, written_at = excluded.written_at
     WHERE t.batch < excluded.batch";
 
+/// What callers cause: requests, and what sinks report of them.
+const NO_ACTS: &str = "('authenticate', 'report_threshold', 'report_loss')";
+
 /// Which batch of which writer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::sql) struct BatchKey {
@@ -230,8 +233,8 @@ impl HistoryStatements {
         };
         let sql = match what {
             Forget::Noise => events("anonymous"),
-            Forget::Requests => events("action = 'authenticate'"),
-            Forget::Acts => events("action <> 'authenticate'"),
+            Forget::Requests => events(&format!("action IN {NO_ACTS}")),
+            Forget::Acts => events(&format!("action NOT IN {NO_ACTS}")),
             Forget::Applications => format!(
                 "DELETE FROM public.tta_seen_applications WHERE token IN \
                  (SELECT token FROM public.tta_seen_tokens WHERE last_at < $1 ORDER BY token LIMIT {CHUNK})"

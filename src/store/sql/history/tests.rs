@@ -1,11 +1,12 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::*;
-use crate::audit::fixtures::{allowed, anonymous, any_event, claimed, id, owner};
+use crate::audit::fixtures::{allowed, anonymous, any_event, claimed, desk, id, owner};
 use crate::audit::{Action, Outcome};
 use crate::decision::Reason;
 use crate::store::SqliteStore;
@@ -134,3 +135,45 @@ async fn pages_are_read_from_an_index_in_their_order() {
         assert!(plan.contains(&format!("USING INDEX {index} ")) && !plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
+
+/// What callers cause is forgotten with their requests, also what sinks report of it.
+#[tokio::test]
+async fn reports_are_forgotten_with_requests_and_acts_are_kept() {
+    let store = store().await;
+    let history = store.history().0;
+    let report = |action| AuditEvent { action, ..claimed(Reason::Mismatch, 1) };
+    let all = [report(Action::ReportThreshold), report(Action::ReportLoss), allowed(1), desk(1)];
+    append(&store, key(1), &all).await.unwrap();
+    let forget = Archive::statements(&store).forget(statements::Forget::Requests, Timestamp::MAX);
+    assert_eq!(Archive::change(&store, forget).await.unwrap(), 3);
+    assert_eq!(events(&history).await[0].action(), Action::Issue);
+}
+
+/// On one thread, where whoever gives a turn up goes on first.
+#[tokio::test(flavor = "current_thread")]
+async fn a_desk_writes_while_history_has_always_more_to_write() {
+    let folder = std::env::temp_dir().join(format!("tta-turn-{}", TokenId::generate().unwrap()));
+    std::fs::create_dir(&folder).unwrap();
+    let store = SqliteStore::open(folder.join("tokens.db")).await.unwrap();
+    let (written, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let flood = async {
+        while written.load(Ordering::Relaxed) < FLOOD && !done.load(Ordering::Relaxed) {
+            let number = written.load(Ordering::Relaxed) + 1;
+            append(&store, key(number), &[allowed(1)]).await.unwrap();
+            written.store(number, Ordering::Relaxed);
+        }
+    };
+    let desk = async {
+        while written.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        crate::test_util::mint(&store, "alice", crate::Scope::ReadOnly).await.unwrap();
+        done.store(true, Ordering::Relaxed);
+        written.load(Ordering::Relaxed)
+    };
+    let done_after = futures_util::future::join(flood, desk).await.1;
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(done_after < FLOOD / 2, "after {done_after} batches");
+}
+
+const FLOOD: u64 = 2_000;

@@ -11,10 +11,14 @@ use futures_util::future::{BoxFuture, Either, select};
 
 use super::archive::Archive;
 use super::statements::{BatchKey, CHUNK, Forget};
-use crate::audit::{Batch, Writer};
+use crate::audit::{AuditEvent, Writer};
 use crate::clock::{Clock, Timestamp};
 use crate::decision::StoreError;
 use crate::id::TokenId;
+use crate::store::sql::error::is_of_data;
+use crate::text::Causes;
+
+type Event = Box<AuditEvent<'static>>;
 
 /// How long a database may take for a batch. What comes of it later is known by its key.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,35 +73,61 @@ impl fmt::Debug for HistoryWriter {
 }
 
 async fn write(archive: &dyn Archive, clock: &dyn Clock, mut writer: Writer) {
-    let (mut id, mut number) = (None, 0);
-    while let Some(batch) = writer.batch().await {
-        number += 1;
-        let mut wait = FIRST_WAIT;
-        // A key stays with its batch: a commit whose answer was lost is not made twice.
-        while let Err(error) = append(archive, clock, &mut id, number, &batch).await {
-            writer.failed(&error);
-            clock.sleep(wait).await;
-            wait = (wait * 2).min(LAST_WAIT);
+    let mut scribe = Scribe { archive, clock, id: None, number: 0 };
+    while let Some(mut batch) = writer.batch().await {
+        // Halved until what is never to be written is found: it keeps none waiting that come after it.
+        let mut parts = vec![std::mem::take(&mut batch.events)];
+        while let Some(mut part) = parts.pop() {
+            match scribe.write(&writer, &part).await {
+                Ok(()) => batch.events.append(&mut part),
+                Err(error) if part.len() < 2 => part.iter().for_each(|event| writer.rejected(event, &Causes(&error))),
+                Err(_) => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
+                }
+            }
         }
         writer.written(batch);
     }
 }
 
-async fn append(
-    archive: &dyn Archive,
-    clock: &dyn Clock,
-    id: &mut Option<TokenId>,
+/// Writes down, and knows which batch is whose.
+struct Scribe<'a> {
+    archive: &'a dyn Archive,
+    clock: &'a dyn Clock,
+    id: Option<TokenId>,
     number: u64,
-    batch: &Batch,
-) -> Result<(), StoreError> {
-    let writer = match *id {
-        Some(known) => known,
-        None => *id.insert(TokenId::generate().map_err(StoreError::new)?),
-    };
-    let key = BatchKey { writer, number, at: clock.wall() };
-    match select(archive.append(key, &batch.events), clock.sleep(PATIENCE)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => Err(StoreError::late(PATIENCE)),
+}
+
+impl Scribe<'_> {
+    /// As often as it takes. A key stays with what is written: a commit whose answer was lost is not made twice.
+    ///
+    /// # Errors
+    /// What the database objects to in the events themselves; it has written none of them.
+    async fn write(&mut self, writer: &Writer, events: &[Event]) -> Result<(), StoreError> {
+        self.number += 1;
+        let mut wait = FIRST_WAIT;
+        while let Err(error) = self.append(events).await {
+            if is_of_data(&error) {
+                return Err(error);
+            }
+            writer.failed(&Causes(&error));
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(LAST_WAIT);
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        let writer = match self.id {
+            Some(known) => known,
+            None => *self.id.insert(TokenId::generate().map_err(StoreError::new)?),
+        };
+        let key = BatchKey { writer, number: self.number, at: self.clock.wall() };
+        match select(self.archive.append(key, events), self.clock.sleep(PATIENCE)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(StoreError::late(PATIENCE)),
+        }
     }
 }
 
@@ -105,7 +135,7 @@ async fn append(
 async fn forget(archive: &dyn Archive, clock: &dyn Clock, keep: Keep) {
     loop {
         if let Err(error) = forget_once(archive, clock.wall(), keep).await {
-            tracing::warn!(cause = cause(&error), "old audit events were not forgotten");
+            tracing::warn!(cause = %Causes(&error), "old audit events were not forgotten");
         }
         clock.sleep(HOUR).await;
     }
@@ -152,9 +182,4 @@ async fn forget_all(archive: &dyn Archive, what: Forget, time: Timestamp) -> Res
             return Ok(forgotten);
         }
     }
-}
-
-/// An error's own cause, in words.
-pub(super) fn cause(error: &StoreError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }

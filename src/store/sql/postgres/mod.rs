@@ -31,7 +31,8 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 ///
 /// The application brings the pool, and with it the choice of TLS; call [`migrate`](Self::migrate) before the first
 /// use, and give [`feed`](Self::feed) to [`AuthHandle::follow`](crate::AuthHandle::follow) in every process. Behind the
-/// feature `postgres`, which needs Rust 1.94 and a tokio runtime. Made for PostgreSQL 13 and newer.
+/// feature `postgres`, which needs Rust 1.94 and a tokio runtime. Made for PostgreSQL 13 and newer, and for databases whose
+/// encoding is `UTF8`.
 ///
 /// # Example
 /// ```no_run
@@ -83,6 +84,10 @@ const MIGRATION_LOCK: i64 = 0x7474_615f_6d69_6772;
 /// The schema, `public`, and the prefix of the names, `tta_`, can be changed; the schema is not made. Times are
 /// milliseconds since 1970. Who changes a token by hand raises its revision; triggers tell the gates.
 ///
+/// A server's role needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on them. Processes take turns to write
+/// history by a lock on the table of its writers: whoever may change that table can hold the lock, and all history waits
+/// meanwhile, so give these rights to nobody else.
+///
 /// ```sql
 #[doc = include_str!("1.sql")]
 /// ```
@@ -132,18 +137,29 @@ impl PostgresStore {
     /// for which the right to read suffices, and may be called by several processes at once.
     ///
     /// # Errors
-    /// [`StoreError`] when the database does not answer or does not permit it, or when a later release has changed the
-    /// tables.
+    /// [`StoreError`] when the database does not answer or does not permit it, when its encoding is not `UTF8`, or when a
+    /// later release has changed the tables.
     ///
     /// # Cancellation
     /// Dropped, the tables are as they were before or as they shall be.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.look_at_encoding().await?;
         self.make_tables().await?;
         let durability = self.look_at_settings().await.map_err(failed)?;
         if durability < Durability::Durable {
             tracing::warn!(%durability, "the settings of the database let it forget changes that it has acknowledged");
         }
         self.durability.get_or_init(|| durability);
+        Ok(())
+    }
+
+    /// In another encoding there are names of owners, tokens and applications that cannot be stored.
+    async fn look_at_encoding(&self) -> Result<(), StoreError> {
+        let encoding = sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(&self.pool);
+        let encoding: String = encoding.await.map_err(failed)?;
+        if encoding != "UTF8" {
+            return Err(StoreError::new(format!("the encoding of the database has to be UTF8, and is {encoding}")));
+        }
         Ok(())
     }
 
@@ -197,7 +213,7 @@ impl PostgresStore {
     async fn begin_history(&self) -> Result<InTurn, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let turn = AssertSqlSafe(self.names.rename(HISTORY_TURN));
-        sqlx::query(turn).execute(&mut *transaction).await?;
+        sqlx::raw_sql(turn).execute(&mut *transaction).await?;
         Ok(InTurn { transaction })
     }
 
@@ -264,9 +280,9 @@ impl Database for PostgresStore {
 registry!(PostgresStore);
 
 /// Until the transaction ends, nobody else writes history to these tables; and it ends when its process has stopped in the
-/// middle of it.
-const HISTORY_TURN: &str = "SELECT set_config('idle_in_transaction_session_timeout', '30s', true),
-    pg_advisory_xact_lock(hashtextextended('public.tta_events', 0))";
+/// middle of it. Not an advisory lock, which every role of the database may hold.
+const HISTORY_TURN: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s';
+    LOCK TABLE public.tta_history_writers IN EXCLUSIVE MODE";
 
 struct InTurn {
     transaction: sqlx::Transaction<'static, sqlx::Postgres>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_lock::{Semaphore, SemaphoreGuard};
+use async_lock::{Mutex, MutexGuard};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
@@ -97,7 +97,7 @@ pub struct SqliteStore {
     durability: Arc<OnceLock<Durability>>,
     /// Whose turn it is to write. SQLite lets one write at a time, and makes the others sleep and try again, each on a
     /// connection that look-ups would need.
-    turn: Arc<Semaphore>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl SqliteStore {
@@ -141,7 +141,7 @@ impl SqliteStore {
     }
 
     fn named(pool: SqlitePool, names: Names) -> Self {
-        let (statements, turn) = (Arc::new(Statements::new(&names, TOUCH)), Arc::new(Semaphore::new(1)));
+        let (statements, turn) = (Arc::new(Statements::new(&names, TOUCH)), Arc::default());
         let history = Arc::new(HistoryStatements::new(names.clone()));
         Self { pool, names, statements, history, durability: Arc::default(), turn }
     }
@@ -172,7 +172,7 @@ impl SqliteStore {
         if super::pending(&MIGRATIONS, version)?.is_empty() {
             return Ok(());
         }
-        let _turn = self.turn.acquire().await;
+        let _turn = self.turn.lock().await;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         // Another process may have been faster.
         let version = self.version(&mut transaction).await.map_err(failed)?;
@@ -211,7 +211,7 @@ impl SqliteStore {
     }
 
     async fn begin_history(&self) -> Result<InTurn<'_>, sqlx::Error> {
-        let turn = self.turn.acquire().await;
+        let turn = self.turn.lock().await;
         Ok(InTurn { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
     }
 
@@ -277,13 +277,13 @@ impl Database for SqliteStore {
     }
 
     async fn write(&self, statement: Statement) -> Result<u64, StoreError> {
-        let _turn = self.turn.acquire().await;
+        let _turn = self.turn.lock().await;
         let done = bound!(statement).execute(&self.pool).await.map_err(failed)?;
         Ok(done.rows_affected())
     }
 
     async fn write_uses(&self, uses: Uses) -> Result<(), StoreError> {
-        let _turn = self.turn.acquire().await;
+        let _turn = self.turn.lock().await;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         for (id, used) in &uses {
             let key = [Value::text(id.as_str())];
@@ -300,7 +300,7 @@ registry!(SqliteStore);
 /// A transaction, and the turn for it, which is given up afterwards.
 struct InTurn<'a> {
     transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
-    _turn: SemaphoreGuard<'a>,
+    _turn: MutexGuard<'a, ()>,
 }
 
 archive!(SqliteStore, InTurn<'_>);
