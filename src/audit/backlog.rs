@@ -193,7 +193,7 @@ impl Writer {
     fn take_events(&mut self) -> Vec<Event> {
         let (mut taken, mut beyond) = (Vec::new(), Vec::new());
         let mut state = self.backlog.intake.lock();
-        // Who waits for noise waits for a few thousand at most, and no caller can make anybody wait for it.
+        // A flush also takes noise beyond its allowance: bounded by the places there are, and no request can cause one.
         let all = state.is_hurried();
         while taken.len() < BATCH {
             let noise = all || self.allowance.noise > 0;
@@ -218,7 +218,10 @@ impl Writer {
         accounts.reported(batch.reported);
         for event in &batch.events {
             accounts.written(event);
-            self.backlog.outage.succeeded();
+            // Noise is taken in whatever happens: that it was written says nothing of an outage.
+            if !event.is_anonymous() {
+                self.backlog.outage.succeeded();
+            }
         }
         self.in_hand = 0;
         self.backlog.intake.settle(|_| {});

@@ -102,7 +102,9 @@ impl Queue {
         match &recorded {
             Ok(()) => {
                 self.intake.accounts.written(event);
-                self.outage.succeeded();
+                if !event.is_anonymous() {
+                    self.outage.succeeded();
+                }
             }
             Err(error) => {
                 self.intake.accounts.lose(event.decisions());

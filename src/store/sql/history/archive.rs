@@ -26,7 +26,7 @@ pub(in crate::store::sql) trait Archive: Send + Sync {
 
 pub(in crate::store::sql) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A transaction, while which no other writes history: that makes places of applications the same for all, and lets no
+/// A transaction, during which no other writes history: that makes places of applications the same for all, and lets no
 /// two batches wait for each other in a circle.
 pub(in crate::store::sql) trait Transaction: Send {
     fn change(&mut self, statement: Statement) -> impl Future<Output = Result<u64, StoreError>> + Send;
@@ -124,8 +124,10 @@ macro_rules! archive {
             }
 
             impl $store {
-                /// An audit history in this database, and the writer that is to be spawned: see
-                /// [`SqlHistory`](crate::SqlHistory).
+                /// An audit history in this database, and the writer that is to be spawned on tokio: see
+                /// [`SqlHistory`](crate::SqlHistory). Needs the tables of [`migrate`](Self::migrate). Each call makes another
+                /// queue and another writer: call it once a process, and before the store goes into an
+                /// [`AnyStore`](crate::AnyStore).
                 pub fn history(&self) -> (SqlHistory, HistoryWriter) {
                     self.history_builder().build_unchecked()
                 }

@@ -35,7 +35,7 @@ const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 ///
 /// # Cancellation
 /// Dropped before, it loses what is left, which is counted, and nothing more is taken in. A batch under way is written
-/// whole or not at all.
+/// whole or not at all, and counted as lost either way.
 #[must_use = "nothing is written unless it is spawned"]
 pub struct HistoryWriter(BoxFuture<'static, ()>);
 
