@@ -129,8 +129,8 @@ def readme():
         f"- A hot request costs {ours:.0f} ns over the bare service, {plain:.0f} without the extension. A hand-written cache "
         f"behind `AsyncRequireAuthorization` costs {dashmap:.1f} times as much with dashmap and {moka:.1f} times with moka, "
         f"HS256 by `jsonwebtoken` {jwt:.1f} times.",
-        f"- An axum server on loopback answers {served:.3f} of the requests that it answers without the layer, and "
-        f"{in_json:.3f} where every event is written as JSON through a queue.",
+        f"- An axum server on loopback answers {served:.0%} of the requests that it answers without the layer, and "
+        f"{in_json:.0%} where every event is written as JSON through a queue.",
         f"- {hot['threads']} threads on one hot token do {hot['ours_gain']:.2f} times the work of one. Among "
         f"{thousands(last['tokens'])} cached tokens a random hit costs {last['times_1000']:.1f} times that among 1,000, and "
         f"each takes {thousands(held['bytes_per_token'])} bytes of heap.",
@@ -233,11 +233,13 @@ def gains(threads, x, y, width, height):
     """Bars: how many times the work of one thread all threads do, ours and bare."""
     most = max(line["threads"] for line in threads)
     shown = [line for line in threads if line["threads"] == most]
-    parts = axes(x, y, width, height, [], most, f"{most} threads: × the work of one")
+    # Room for the figures above bars that reach the top.
+    top = most * 1.2
+    parts = axes(x, y, width, height, [], top, f"{most} threads: × the work of one")
     for at, line in enumerate(shown):
         middle = x + width * (at + 0.5) / len(shown)
         for side, key, css in ((-32, "ours_gain", "ours"), (2, "bare_gain", "peer")):
-            tall = height * min(1, line[key] / most)
+            tall = height * min(1, line[key] / top)
             parts += [
                 f'<rect x="{middle + side:.1f}" y="{y + height - tall:.1f}" width="30" height="{tall:.1f}" class="{css}"/>',
                 text(middle + side + 15, y + height - tall - 5, f"{line[key]:.2f}", "small", "middle"),
