@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tower_token_auth::{AuditSink, PostgresStore, Scope};
+use tower_token_auth::{AuditSink, PostgresStore, Scope, Timestamp};
 
 use super::stage::Stage;
 use super::{Asked, Database, Process, remembering};
 use crate::servers::{Kind, Server, shared};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_is_recorded_while_the_server_is_away_is_written_once() {
     let Some(mut server) = Server::start(Kind::Postgres) else { return };
-    let pool = PgPoolOptions::new().acquire_timeout(std::time::Duration::from_secs(5));
+    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
     let store = PostgresStore::new(pool.connect(&server.url()).await.unwrap());
     store.migrate().await.unwrap();
+    let log = crate::tower_contract::Captured::default();
+    let _listening = log.listen();
     let process = Process::start(remembering(store.history_builder()));
     let stage = Stage::new();
     let token = stage.token("alice", Scope::ReadOnly).await;
@@ -29,12 +32,30 @@ async fn what_is_recorded_while_the_server_is_away_is_written_once() {
         events.iter().for_each(|event| process.history.record(event).unwrap());
     }
     let flush = process.history.flush();
+    while !log.text().contains("could not be written yet") {
+        tokio::task::yield_now().await;
+    }
     server.start_again();
     flush.await;
     assert_eq!(process.len().await, 601 * events.len());
     assert_eq!(process.seen(&token.id()).await.unwrap().applications[0].allowed, 601);
     let tally = process.history.tally().unwrap();
     assert_eq!((tally.written, tally.lost), (601 * events.len() as u64, 0));
+}
+
+/// Otherwise what a batch brings back could go with what was old.
+#[tokio::test]
+async fn what_is_old_is_forgotten_between_batches() {
+    let Some((_, prefix)) = crate::postgres::open().await else { return };
+    let options: PgConnectOptions = shared(Kind::Postgres).unwrap().parse().unwrap();
+    let pool = PgPoolOptions::new().connect_with(options.options([("lock_timeout", "50ms")])).await.unwrap();
+    let (history, _writer) = PostgresStore::new(pool.clone()).with_table_prefix(&prefix).unwrap().history();
+    let mut batch = pool.begin().await.unwrap();
+    let lock = format!("LOCK TABLE {prefix}history_writers IN EXCLUSIVE MODE");
+    sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *batch).await.unwrap();
+    assert!(history.prune_before(Timestamp::MAX).await.is_err(), "while a batch is written");
+    batch.rollback().await.unwrap();
+    assert_eq!(history.prune_before(Timestamp::MAX).await.unwrap(), 0);
 }
 
 /// Between a pool and a server; once it is told to, it keeps the answer to a `COMMIT` for itself.

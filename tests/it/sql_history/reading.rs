@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use tower_token_auth::{
-    Action, ApplicationFilter, AuditHistory, AuditSink, HistoryCursor, HistoryError, HistoryFilter, IssueRefusal,
-    Outcome, OwnerId, Reason, Scope,
+    Action, ApplicationFilter, AuditEvent, AuditHistory, AuditSink, HistoryCursor, HistoryError, HistoryFilter,
+    IssueRefusal, Outcome, OwnerId, Reason, Scope, SqlHistoryBuilder, Timestamp,
 };
 
 use super::stage::Stage;
@@ -204,6 +204,15 @@ async fn each_kind_is_forgotten_in_its_time() {
     }
 }
 
+/// Writes what was recorded, and forgets all of it.
+async fn remember_and_forget(builder: SqlHistoryBuilder, story: &[AuditEvent<'static>]) {
+    let (history, writer) = remembering(builder).build().unwrap();
+    tokio::spawn(writer);
+    story.iter().for_each(|event| history.record(event).unwrap());
+    history.flush().await;
+    assert!(history.prune_before(Timestamp::MAX).await.unwrap() > 0);
+}
+
 #[tokio::test]
 async fn history_moves_no_feed() {
     let stage = Stage::new();
@@ -214,22 +223,14 @@ async fn history_moves_no_feed() {
         let store = crate::sqlite::open(&folder.database()).await;
         let feed = crate::sqlite::open(&folder.database()).await.feed().poll_every(Duration::from_millis(1));
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = remembering(store.history_builder()).build().unwrap();
-        tokio::spawn(writer);
-        story.iter().for_each(|event| history.record(event).unwrap());
-        history.flush().await;
-        assert!(history.prune_before(tower_token_auth::Timestamp::MAX).await.unwrap() > 0);
+        remember_and_forget(store.history_builder(), &story).await;
         told.assert_silent().await;
     }
     #[cfg(feature = "postgres")]
     if let Some((store, prefix)) = crate::postgres::open().await {
         let feed = crate::postgres::with_prefix(&prefix).await.unwrap().feed();
         let mut told = crate::sql::Told::new(store.clone(), feed).await;
-        let (history, writer) = remembering(store.history_builder()).build().unwrap();
-        tokio::spawn(writer);
-        story.iter().for_each(|event| history.record(event).unwrap());
-        history.flush().await;
-        assert!(history.prune_before(tower_token_auth::Timestamp::MAX).await.unwrap() > 0);
+        remember_and_forget(store.history_builder(), &story).await;
         told.assert_silent().await;
     }
 }

@@ -16,7 +16,7 @@ pub(in crate::store::sql) trait Archive: Send + Sync {
     /// Writes a batch and counts it, all or nothing, and once.
     fn append<'a>(&'a self, key: BatchKey, events: &'a [Box<AuditEvent<'static>>]) -> Answer<'a, ()>;
 
-    /// How many rows a statement has changed.
+    /// How many rows a statement has changed, in a turn of its own: what a batch brings back meanwhile is not forgotten.
     fn change(&self, statement: Statement) -> Answer<'_, u64>;
 
     fn events(&self, statement: Statement) -> Answer<'_, Vec<Stored>>;
@@ -89,7 +89,11 @@ macro_rules! archive {
                 }
 
                 fn change(&self, statement: Statement) -> Answer<'_, u64> {
-                    Box::pin(Database::write(self, statement))
+                    Box::pin(async move {
+                        let mut transaction = self.begin_history().await.map_err(failed)?;
+                        let changed = transaction.change(statement).await?;
+                        transaction.commit().await.map(|()| changed)
+                    })
                 }
 
                 fn events(&self, statement: Statement) -> Answer<'_, Vec<Stored>> {
