@@ -1,4 +1,10 @@
 //! The gate: from a request's head to a decision, recorded once.
+//!
+//! # Cost
+//! The way of a hot request is compiled into the service's `call` as a whole, which is what `inline(always)` is for here;
+//! whatever takes another way leaves it for a function of its own. Values that are passed on are a word or two, or by
+//! reference: one that was written in small pieces and is read in large ones a moment later stalls the processor for as
+//! long as an atomic operation takes.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -247,7 +253,12 @@ impl Gate {
 
     /// The same gate met again: it can only tighten, and writes an event only where it does.
     #[inline(never)]
-    fn judge_again<B>(&self, request: &mut Request<B>, required: Option<Access>, token: &AuthenticatedToken) -> Conclusion {
+    fn judge_again<B>(
+        &self,
+        request: &mut Request<B>,
+        required: Option<Access>,
+        token: &AuthenticatedToken,
+    ) -> Conclusion {
         // Kept for the inner service, it is still nothing a closure may see.
         let mut authorization = Authorization::take(request.headers_mut());
         let head = RequestHead::of(request);

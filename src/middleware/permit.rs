@@ -136,9 +136,7 @@ impl Gate {
 
     fn classify(&self, head: &RequestHead<'_>, required: Option<Access>) -> std::thread::Result<Option<Access>> {
         match &self.closures.access {
-            Some(classify) if required.is_none() => {
-                catch_unwind(AssertUnwindSafe(|| classify(head)))
-            }
+            Some(classify) if required.is_none() => catch_unwind(AssertUnwindSafe(|| classify(head))),
             _ => Ok(None),
         }
     }

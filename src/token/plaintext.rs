@@ -229,11 +229,7 @@ impl<'a> Cut<'a> {
 
     /// Of a text that nobody has written.
     #[cfg(test)]
-    pub(crate) const fn of_parts(
-        id: &'a [u8; TokenId::LEN],
-        sealed: &'a [u8; SEALED_LEN],
-        prefix: usize,
-    ) -> Self {
+    pub(crate) const fn of_parts(id: &'a [u8; TokenId::LEN], sealed: &'a [u8; SEALED_LEN], prefix: usize) -> Self {
         Self { id, sealed, body: &[], prefix }
     }
 
