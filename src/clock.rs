@@ -243,7 +243,7 @@ impl Clock for SystemClock {
 mod machine {
     use nix::time::{ClockId, clock_gettime};
 
-    use super::{Monotonic, Timestamp};
+    use crate::clock::{Monotonic, Timestamp};
 
     pub(super) fn wall() -> Timestamp {
         let (seconds, nanos) = read(ClockId::CLOCK_REALTIME_COARSE);
@@ -272,7 +272,7 @@ mod machine {
     use std::sync::OnceLock;
     use std::time::{Instant, SystemTime};
 
-    use super::{Monotonic, Timestamp};
+    use crate::clock::{Monotonic, Timestamp};
 
     pub(super) fn wall() -> Timestamp {
         SystemTime::now().into()
