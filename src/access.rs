@@ -34,7 +34,11 @@ impl Access {
     /// named there, is counted as a write because it reflects credentials).
     #[must_use]
     pub fn of_method(method: &Method) -> Self {
-        Self::of_method_name(method.as_str().as_bytes())
+        // One spelling each: a `Method` of these three names is none but these.
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS => Self::Read,
+            _ => Self::Write,
+        }
     }
 
     fn of_method_name(name: &[u8]) -> Self {
@@ -65,6 +69,8 @@ impl fmt::Display for Access {
 pub(crate) struct Demand {
     pub(crate) access: Access,
     pub(crate) cause: DemandCause,
+    /// Whether there is an `Upgrade` header, whatever it says.
+    pub(crate) has_upgrade: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,7 @@ pub(crate) enum DemandCause {
 
 impl Demand {
     /// Judges a request; `classified` is the classifier's answer, which counts only where nothing is required.
+    #[inline]
     pub(crate) fn judge(
         method: &Method,
         headers: &HeaderMap,
@@ -86,17 +93,17 @@ impl Demand {
         classified: Option<Access>,
     ) -> Self {
         let base = required.or(classified).unwrap_or_else(|| Access::of_method(method));
-        let demand = Self { access: base, cause: DemandCause::Request };
+        let named = Named::of(headers);
+        let demand = Self { access: base, cause: DemandCause::Request, has_upgrade: named.upgrade };
         if base == Access::Write {
             return demand;
         }
-        let named = Named::of(headers);
         if named.an_override && any_override_writes(headers) {
-            return Self { access: Access::Write, cause: DemandCause::Override };
+            return Self { access: Access::Write, cause: DemandCause::Override, ..demand };
         }
         let upgrades = method == Method::CONNECT || (named.upgrade && asks_for_upgrade(headers));
         if required.is_none() && upgrades {
-            return Self { access: Access::Write, cause: DemandCause::Upgrade };
+            return Self { access: Access::Write, cause: DemandCause::Upgrade, ..demand };
         }
         demand
     }
@@ -200,10 +207,26 @@ mod tests {
     fn an_upgrade_writes_and_connection_alone_does_not() {
         for value in ["websocket", "h2c, websocket", "WebSocket", "TLS/1.0", "h2", "h2c/1"] {
             let found = demand("GET", &[("upgrade", value)], None);
-            assert_eq!(found, Demand { access: Access::Write, cause: DemandCause::Upgrade }, "{value}");
+            let expected = Demand { access: Access::Write, cause: DemandCause::Upgrade, has_upgrade: true };
+            assert_eq!(found, expected, "{value}");
         }
         for lines in [[("upgrade", "")], [("upgrade", " , ")], [("upgrade", "H2C")], [("connection", "upgrade")]] {
             assert_eq!(demand("GET", &lines, None).access, Access::Read, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_header_is_told_of_whatever_becomes_of_the_request() {
+        for (method, lines, has_upgrade) in [
+            ("GET", &[("upgrade", "h2c")][..], true),
+            ("POST", &[("upgrade", "h2c")], true),
+            ("GET", &[("upgrade", "h2c"), ("x-http-method", "PUT")], true),
+            ("GET", &[("connection", "upgrade")], false),
+            ("POST", &[], false),
+        ] {
+            for required in [None, Some(Access::Read), Some(Access::Write)] {
+                assert_eq!(demand(method, lines, required).has_upgrade, has_upgrade, "{method} {lines:?} {required:?}");
+            }
         }
     }
 
@@ -212,7 +235,7 @@ mod tests {
         assert_eq!(demand("CONNECT", &[], Some(Access::Read)).access, Access::Read);
         assert_eq!(demand("GET", &[("upgrade", "websocket")], Some(Access::Read)).access, Access::Read);
         let raised = demand("GET", &[("x-http-method", "DELETE")], Some(Access::Read));
-        assert_eq!(raised, Demand { access: Access::Write, cause: DemandCause::Override });
+        assert_eq!((raised.access, raised.cause), (Access::Write, DemandCause::Override));
     }
 
     #[test]

@@ -56,6 +56,15 @@ pub(crate) fn encode_u32(mut value: u32) -> [u8; 6] {
     text
 }
 
+/// Whether `text` is [`encode_u32`] of `value`. Where it is not, the last digit mostly tells.
+pub(crate) fn encodes_u32(text: &[u8; 6], mut value: u32) -> bool {
+    text.iter().rev().all(|digit| {
+        let expected = ALPHABET.get((value % 62) as usize);
+        value /= 62;
+        expected == Some(digit)
+    })
+}
+
 /// The first `N` bytes of `digest` as base62 digits; near enough to uniform for a public id.
 pub(crate) fn from_digest<const N: usize>(digest: &[u8; 32]) -> [u8; N] {
     let mut text = [b'0'; N];
@@ -81,6 +90,20 @@ mod tests {
         assert_eq!(&encode_u32(61), b"00000z");
         assert_eq!(&encode_u32(62), b"000010");
         assert_eq!(&encode_u32(u32::MAX), b"4gfFC3");
+    }
+
+    #[test]
+    fn six_digits_encode_one_value() {
+        for value in [0, 1, 61, 62, 0x1234_5678, u32::MAX] {
+            let text = encode_u32(value);
+            assert!(encodes_u32(&text, value));
+            assert!(!encodes_u32(&text, value ^ 1) && !encodes_u32(&text, value ^ (1 << 31)));
+            for at in 0..6 {
+                let mut other = text;
+                other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+                assert!(!encodes_u32(&other, value), "{value} {at}");
+            }
+        }
     }
 
     #[test]

@@ -53,8 +53,8 @@ impl Authorization {
     }
 
     /// Puts a line back that an inner service is to see, and nobody to log.
-    pub(crate) fn put_back(self, headers: &mut HeaderMap) {
-        if let Some(mut header) = self.first {
+    pub(crate) fn put_back(&mut self, headers: &mut HeaderMap) {
+        if let Some(mut header) = self.first.take() {
             header.set_sensitive(true);
             headers.insert(AUTHORIZATION, header);
         }

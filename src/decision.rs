@@ -162,6 +162,11 @@ impl AuthenticatedToken {
         Self { admitted: Arc::new(Admitted::clone(&self.admitted)), slot: self.slot }
     }
 
+    #[cfg(test)]
+    pub(crate) fn references(&self) -> usize {
+        Arc::strong_count(&self.admitted)
+    }
+
     /// Which gate admitted it.
     pub(crate) fn gate(&self) -> GateId {
         self.admitted.gate

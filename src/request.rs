@@ -1,6 +1,6 @@
 //! What the application's own closures may see of a request.
 
-use http::{Extensions, HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Uri};
 
 /// The head of a request, without its credentials.
 ///
@@ -20,8 +20,10 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// The head of `parts`, from which the caller has taken `Authorization`.
-    pub(crate) const fn of(parts: &'a http::request::Parts) -> Self {
-        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+    /// The head of a request from which the caller has taken `Authorization`.
+    #[inline(always)]
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        let (headers, extensions) = (request.headers(), request.extensions());
+        Self { method: request.method(), uri: request.uri(), headers, extensions }
     }
 }

@@ -33,12 +33,18 @@ impl Recorder {
     }
 
     /// Records the event that `make` makes, where anybody listens; `false` where that failed.
+    #[inline(always)]
     pub(crate) fn record<'a>(&self, outcome: Outcome, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
         // A sink that cannot say whether it listens is taken at its word when it is given something.
         if !guarded(|| self.sink.wants(outcome)).unwrap_or(true) {
             self.counts.unheard.up();
             return true;
         }
+        self.hand_over(make)
+    }
+
+    #[inline(never)]
+    fn hand_over<'a>(&self, make: impl FnOnce() -> AuditEvent<'a>) -> bool {
         self.counts.heard.up();
         let recorded = catch(|| {
             let event = make();

@@ -162,7 +162,9 @@ impl Model {
     async fn request(&self) -> Verdict {
         let (id, secret) = self.store.token.clone();
         let token = ParsedToken::of_parts(id, secret);
-        let text = Cut::of_parts(token.id.as_bytes(), token.secret.as_bytes(), &token.seal);
+        let sealed: Vec<u8> = token.secret.as_bytes().iter().chain(&token.seal.checksum).copied().collect();
+        let sealed = sealed.try_into().unwrap();
+        let text = Cut::of_parts(token.id.as_bytes(), &sealed, token.seal.prefix);
         if let Some(token) = self.gate.recognise(&text) {
             return Ok(token);
         }

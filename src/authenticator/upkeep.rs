@@ -80,6 +80,7 @@ impl Authenticator {
     }
 
     /// Notes that a token was admitted, where a note is due; only then it has to be told from where it was used.
+    #[inline(always)]
     pub(crate) fn note_use(
         &self,
         token: &AuthenticatedToken,
@@ -108,14 +109,25 @@ impl Upkeep {
         }
     }
 
+    #[inline(always)]
     fn note(&self, token: &AuthenticatedToken, access: Access, describe: impl FnOnce(LastUsed) -> LastUsed) {
         if self.registry.get().is_none() || self.every.is_zero() {
             return;
         }
         let now = self.clock.wall();
-        if !token.is_due_for_note(now, access) {
-            return;
+        if token.is_due_for_note(now, access) {
+            self.note_at(now, token, access, describe);
         }
+    }
+
+    #[inline(never)]
+    fn note_at(
+        &self,
+        now: Timestamp,
+        token: &AuthenticatedToken,
+        access: Access,
+        describe: impl FnOnce(LastUsed) -> LastUsed,
+    ) {
         let written = (access == Access::Write).then_some(now);
         let waited = self.uses.note(token.id(), describe(LastUsed::new(now)).with_last_write(written));
         if waited >= self.every {

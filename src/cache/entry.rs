@@ -10,7 +10,7 @@ use super::{Hit, News};
 use crate::clock::{Moment, Monotonic, Timestamp};
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::secret::SecretHash;
-use crate::token::{DeadReason, SecretSlot, TokenRecord};
+use crate::token::{DeadReason, RetiringSecret, SecretSlot, TokenRecord};
 
 /// A record, and what handlers will be told of it.
 #[derive(Debug)]
@@ -41,7 +41,6 @@ impl Known {
 
     /// What becomes of a request that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
     /// `None` where it takes more to decide.
-    #[inline(always)]
     pub(crate) fn hit(
         &self,
         token: &AuthenticatedToken,
@@ -57,6 +56,19 @@ impl Known {
         let successor = self.tells_successor(slot, now.wall);
         let news = (due || successor.is_some()).then(|| Box::new(News { due, successor }));
         Some(Ok(Hit { token: token.by(slot), news }))
+    }
+
+    /// Until when a [hit](Self::hit) at `now` would be the same again, unless something is changed: then the entry has to
+    /// be asked.
+    pub(crate) fn unchanged_until(&self, slot: SecretSlot, trust: &Trust, now: Moment) -> FreshUntil {
+        let FreshUntil(trusted) = trust.end(now);
+        let retires = self.record.retiring().map(RetiringSecret::until).filter(|_| slot == SecretSlot::Retiring);
+        let ends = [self.record.expires_at(), retires].into_iter().flatten();
+        let due = trust.due.filter(|_| !self.told.load(Ordering::Relaxed));
+        FreshUntil(Moment {
+            wall: ends.fold(trusted.wall, Ord::min),
+            monotonic: due.into_iter().fold(trusted.monotonic, Ord::min),
+        })
     }
 
     /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
@@ -116,6 +128,11 @@ impl Trust {
 
     pub(crate) fn holds(&self, now: Moment) -> bool {
         self.until.holds(now) || self.excused.is_some_and(|excused| excused.holds(now))
+    }
+
+    /// The end of what makes it hold now.
+    fn end(&self, now: Moment) -> FreshUntil {
+        self.excused.filter(|_| !self.until.holds(now)).unwrap_or(self.until)
     }
 
     /// Whether it is time to look the record up again.
@@ -296,6 +313,37 @@ mod tests {
         assert!(last.holds(at(219, 619)));
         assert!(!last.holds(at(220, 619)) && !last.holds(at(219, 620)));
         assert!(last.excuse(at(220, 619), TTL).is_none() && last.excuse(at(219, 620), TTL).is_none());
+    }
+
+    /// Two secrets, the old one until `retires`; the token until `expires`.
+    fn rotated(retires: u64, expires: u64) -> Arc<Known> {
+        let record = known(1).record.clone().with_expiry(Some(Timestamp::from_unix_seconds(expires)));
+        let old = SecretHash::parse("$sha256$v=1$BBBB").unwrap();
+        let retiring = RetiringSecret::new(old, Timestamp::from_unix_seconds(retires)).with_successor_used(true);
+        Known::new(GateId::NONE, record.with_retiring(Some(retiring)))
+    }
+
+    #[test]
+    fn until_a_hit_says_that_it_changes_it_is_the_same() {
+        let grid = || (0..10).flat_map(|wall| (0..10).map(move |monotonic| at(wall, monotonic)));
+        let (mut checked, mut ended) = (0, 0);
+        for (retires, expires) in (1..9).flat_map(|retires| (1..9).map(move |expires| (retires, expires))) {
+            for (slot, now) in SecretSlot::ALL.into_iter().flat_map(|slot| grid().map(move |now| (slot, now))) {
+                let (known, trust) = (rotated(retires, expires), Trust::since(at(0, 1), TTL / 8, TTL / 20));
+                let shown = |now| known.hit(&known.token, Some(slot), &trust, now).and_then(Result::ok);
+                if !trust.holds(now) || shown(now).is_none() {
+                    continue;
+                }
+                let until = known.unchanged_until(slot, &trust, now);
+                for later in grid() {
+                    let same = trust.holds(later) && shown(later).is_some_and(|hit| hit.news.is_none());
+                    assert!(same || !until.holds(later), "{slot:?} {retires} {expires} {now:?} {later:?}");
+                    checked += usize::from(until.holds(later));
+                    ended += usize::from(!same);
+                }
+            }
+        }
+        assert!(checked > 10_000 && ended > 10_000, "{checked} {ended}");
     }
 
     fn tells_due(entry: &Entry, now: Moment) -> bool {

@@ -4,7 +4,8 @@
 //! references. So each thread keeps copies of a few entries that it has admitted, with references of its own.
 //!
 //! # What it guarantees
-//! * A copy is judged as its entry is: by its trust, the record's state and end, and the tag of what is presented.
+//! * A copy is made of a hit, and says until when the same request would be the same hit: by the trust in its entry and by
+//!   the ends of the token and of the secret that was shown. All else that a hit depends on are changes, see below.
 //! * Whoever changes or distrusts an entry counts a counter up *afterwards*; a copy notes the counter *before* the entry
 //!   is read. So no copy outlives a change, also where the entry itself has gone for want of room.
 //! * A thread has [`SEATS`] seats for all gates of the process together, one of them for an id.
@@ -17,14 +18,12 @@
 //! ends.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
-use super::entry::{Known, Trust};
+use super::entry::FreshUntil;
 use super::generations::Mark;
 use super::proof::Tag;
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::sync::thread_local;
-use crate::token::SecretSlot;
 
 /// A power of two. More would not stay in a core's nearest cache.
 const SEATS: usize = 128;
@@ -33,12 +32,13 @@ const SEATS: usize = 128;
 pub(super) struct Copied {
     /// Where the counters of changes stood before the entry was read.
     pub(super) mark: Mark,
-    /// Of the whole text that was presented, so that one like it is known to be well formed.
+    /// From when on the entry itself has to be asked, by either clock.
+    pub(super) until: FreshUntil,
+    /// Which of the accepted prefixes was presented.
+    pub(super) prefix: usize,
+    /// Of the rest of the text that was presented, so that one like it is known to be well formed.
     pub(super) text_tag: Tag,
-    pub(super) slot: SecretSlot,
-    pub(super) trust: Trust,
-    pub(super) known: Arc<Known>,
-    /// The same as in `known`, with a count of references of its own.
+    /// The same as in the entry, with a count of references of its own.
     pub(super) token: AuthenticatedToken,
 }
 
@@ -54,6 +54,7 @@ thread_local! {
 }
 
 /// Looks at what this thread has copied of an entry.
+#[inline(always)]
 pub(super) fn look<R>(gate: GateId, key: u128, look: impl FnOnce(&Copied) -> Option<R>) -> Option<R> {
     // A thread that is ending has no seats any more.
     let looked = FRONT.try_with(|seats| {

@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
+use zeroize::Zeroizing;
 
 use bounded::Bounded;
 use entry::{Entry, Trust};
@@ -53,7 +54,7 @@ use crate::config::CacheConfig;
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
-use crate::token::{Cut, DeadReason, ParsedToken, Seal, SecretSlot, TokenRecord, Version};
+use crate::token::{Cut, DeadReason, ParsedToken, SEALED_LEN, Seal, SecretSlot, TokenRecord, Version};
 
 /// What a request claims: an id, and a secret that may be its.
 #[derive(Debug)]
@@ -62,6 +63,16 @@ pub(crate) struct Claim {
     pub(crate) secret: TokenSecret,
     pub(crate) tag: Tag,
     pub(crate) seal: Seal,
+}
+
+impl Claim {
+    /// What was presented, apart from the prefix and the id.
+    fn sealed(&self) -> Zeroizing<[u8; SEALED_LEN]> {
+        let mut sealed = Zeroizing::new([0; SEALED_LEN]);
+        let presented = self.secret.as_bytes().iter().chain(&self.seal.checksum);
+        sealed.iter_mut().zip(presented).for_each(|(place, byte)| *place = *byte);
+        sealed
+    }
 }
 
 /// What is remembered of an id.
@@ -160,14 +171,12 @@ impl Cache {
     }
 
     /// The hottest path: what this thread has admitted lately, presented in the same words. `None` says nothing.
-    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: impl FnOnce() -> Moment) -> Option<Hit> {
+    #[inline(always)]
+    pub(crate) fn admit_again(&self, text: &Cut<'_>, now: impl FnOnce() -> Moment) -> Option<AuthenticatedToken> {
         front::look(self.gate, u128::from_be_bytes(*text.id), |copied| {
-            let front::Copied { mark, text_tag, slot, trust, known, token } = copied;
-            if !self.changes.is_current(*mark) || !self.tags.tag_text(text.secret, text.seal()).is(text_tag) {
-                return None;
-            }
-            let now = Some(now()).filter(|now| trust.holds(*now))?;
-            known.hit(token, Some(*slot), trust, now)?.ok()
+            let same = copied.prefix == text.prefix && self.changes.is_current(copied.mark);
+            let same = same && self.tags.tag_text(text.sealed).is(&copied.text_tag);
+            (same && copied.until.holds(now())).then(|| copied.token.clone())
         })
     }
 
@@ -181,12 +190,12 @@ impl Cache {
             let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag));
             let hit = entry.known.hit(&entry.known.token, slot, &trust, now)?;
             let kept = slot.filter(|_| hit.is_ok() && front::takes_turn(self.gate, key));
-            Some((hit, kept.map(|slot| (Arc::clone(&entry.known), slot, trust))))
+            Some((hit, kept.map(|slot| (entry.known.token.by(slot), entry.known.unchanged_until(slot, &trust, now)))))
         })??;
-        if let Some((known, slot, trust)) = entry {
-            let text_tag = self.tags.tag_text(claim.secret.as_bytes(), claim.seal);
-            let token = known.token.detached();
-            front::keep(self.gate, key, front::Copied { mark, text_tag, slot, trust, known, token });
+        if let Some((token, until)) = entry {
+            let (prefix, text_tag) = (claim.seal.prefix, self.tags.tag_text(&claim.sealed()));
+            let token = token.detached();
+            front::keep(self.gate, key, front::Copied { mark, until, prefix, text_tag, token });
         }
         Some(hit)
     }

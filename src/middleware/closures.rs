@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use http::request::Parts;
 
 use crate::access::Access;
 use crate::audit::RequestFacts;
@@ -24,13 +23,12 @@ pub(super) struct Closures {
 }
 
 impl Closures {
-    pub(super) fn facts<'a>(&self, request: &'a Parts) -> RequestFacts<'a> {
-        let head = RequestHead::of(request);
-        let user_agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-        let facts = RequestFacts::new(request.method.as_str(), request.uri.path(), user_agent)
-            .with_route(ask(&self.route, &head))
-            .with_request_id(ask(&self.request_id, &head));
-        RequestFacts { client_address: ask(&self.client_address, &head), ..facts }
+    pub(super) fn facts<'a>(&self, head: &RequestHead<'a>) -> RequestFacts<'a> {
+        let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+        let facts = RequestFacts::new(head.method.as_str(), head.uri.path(), user_agent)
+            .with_route(ask(&self.route, head))
+            .with_request_id(ask(&self.request_id, head));
+        RequestFacts { client_address: ask(&self.client_address, head), ..facts }
     }
 }
 

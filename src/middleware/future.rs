@@ -18,6 +18,7 @@ use super::gate::{Gate, Presented, Waiting};
 use super::stamp::Stamp;
 use crate::access::Access;
 use crate::decision::Verdict;
+use crate::request::RequestHead;
 
 pin_project! {
     /// The future of [`TokenAuth`](crate::TokenAuth).
@@ -66,8 +67,7 @@ struct Held<S, B> {
 impl<S, B> Drop for Pending<S, B> {
     fn drop(&mut self) {
         if let Some(Held { presented, request, .. }) = self.held.take() {
-            let (head, _) = request.into_parts();
-            self.gate.abandon(&head, &presented);
+            self.gate.abandon(&RequestHead::of(&request), &presented);
         }
     }
 }
@@ -104,11 +104,10 @@ where
 {
     /// `None` where that has happened before.
     fn conclude(mut self, verdict: Verdict) -> Option<State<S, B>> {
-        let Held { presented, request, service } = self.held.take()?;
-        let (mut head, body) = request.into_parts();
-        Some(match self.gate.conclude(&mut head, self.required, verdict, presented) {
+        let Held { presented, mut request, service } = self.held.take()?;
+        Some(match self.gate.conclude(&mut request, self.required, verdict, presented) {
             Ok(stamp) => {
-                let future = Oneshot::new(service, Request::from_parts(head, body));
+                let future = Oneshot::new(service, request);
                 State::Admitted { future: Box::pin(future), stamp }
             }
             Err(response) => State::Refused { response: Some(*response) },
@@ -122,7 +121,23 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // What nearly every future is, apart from all else, so that the response is moved about no more than it must be.
+        if let Projected::Inner { future, stamp } = self.as_mut().project().state.project() {
+            if stamp.is_empty() {
+                return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
+            }
+        }
+        self.poll_any(cx)
+    }
+}
+
+impl<S, B, R> ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    #[inline(never)]
+    fn poll_any(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {

@@ -1,4 +1,10 @@
 //! The gate: from a request's head to a decision, recorded once.
+//!
+//! # Cost
+//! The way of a hot request is compiled into the service's `call` as a whole, which is what `inline(always)` is for here;
+//! whatever takes another way leaves it for a function of its own. Values that are passed on are a word or two, or by
+//! reference: one that was written in small pieces and is read in large ones a moment later stalls the processor for as
+//! long as an atomic operation takes.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -8,8 +14,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::USER_AGENT;
-use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Request, Response};
 
 use super::builder::{OnForeign, OnMissing};
 use super::closures::{Closures, ask};
@@ -81,7 +86,8 @@ enum Sighting {
 
 impl Gate {
     /// Decides what can be decided at once.
-    pub(super) fn receive(&self, request: &mut Parts, required: Option<Access>) -> Reception {
+    #[inline(always)]
+    pub(super) fn receive<B>(&self, request: &mut Request<B>, required: Option<Access>) -> Reception {
         if let Some(token) = self.admitted_before(request) {
             return self.judge_again(request, required, &token).into();
         }
@@ -89,22 +95,23 @@ impl Gate {
             return Reception::Onward(Stamp::default());
         }
         // From here on no event, no closure and no renderer sees what was presented.
-        let authorization = Authorization::take(&mut request.headers);
+        let mut authorization = Authorization::take(request.headers_mut());
         let text = authorization.plain().and_then(|text| Cut::of(text, &self.prefixes).ok());
         // What was admitted lately needs no second reading: word for word the same, it is as well-formed as it was.
         if let Some(token) = text.as_ref().and_then(|text| self.authenticator.recognise(text)) {
-            return self.proceed(request, required, token, authorization).into();
+            return self.proceed(request, required, token, &mut authorization).into();
         }
         match self.sight(&authorization, text) {
             Sighting::Token(token) => self.present(request, required, token, authorization),
             Sighting::Pass(reason) => self.pass(request, reason, authorization).into(),
             Sighting::Refuse(row, reason) => {
-                Reception::Refused(self.refuse(request, row, reason, Subject::Nobody, None))
+                Reception::Refused(self.refuse(&RequestHead::of(request), row, reason, Subject::Nobody, None))
             }
         }
     }
 
     /// `text` is what follows `Bearer `, where that has an accepted prefix and our length.
+    #[inline(never)]
     fn sight(&self, authorization: &Authorization, text: Option<Cut<'_>>) -> Sighting {
         // Letters and digits break no grammar, so that need not be looked for where there is nothing else.
         if let Some(text) = text.filter(Cut::is_alphanumeric) {
@@ -124,9 +131,10 @@ impl Gate {
         }
     }
 
-    fn present(
+    #[inline(never)]
+    fn present<B>(
         &self,
-        request: &mut Parts,
+        request: &mut Request<B>,
         required: Option<Access>,
         token: ParsedToken,
         authorization: Authorization,
@@ -139,139 +147,160 @@ impl Gate {
     }
 
     /// Records that a request's client has left while it waited.
-    pub(super) fn abandon(&self, request: &Parts, presented: &Presented) {
+    pub(super) fn abandon(&self, head: &RequestHead<'_>, presented: &Presented) {
         let claimed = Subject::Claimed(presented.id);
         // Nobody is left to be told of a loss; the recorder logs it.
         let _recorded =
-            self.recorder.record(Outcome::Abandoned, || self.event(Outcome::Abandoned, None, claimed, None, request));
+            self.recorder.record(Outcome::Abandoned, || self.event(Outcome::Abandoned, None, claimed, None, head));
     }
 
     /// Decides a request whose verdict is there.
-    pub(super) fn conclude(
+    #[inline(never)]
+    pub(super) fn conclude<B>(
         &self,
-        request: &mut Parts,
+        request: &mut Request<B>,
         required: Option<Access>,
         verdict: Verdict,
         presented: Presented,
     ) -> Conclusion {
-        let Presented { id, authorization } = presented;
+        let Presented { id, mut authorization } = presented;
         match verdict {
-            Ok(token) => self.proceed(request, required, token, authorization),
+            Ok(token) => self.proceed(request, required, token, &mut authorization),
             Err(reason) => {
                 let claimed = Subject::Claimed(id);
-                Err(Box::new(self.refuse(request, Row::of(reason), reason, claimed, None)))
+                Err(Box::new(self.refuse(&RequestHead::of(request), Row::of(reason), reason, claimed, None)))
             }
         }
     }
 
     /// Decides a request that a token was proved for.
-    fn proceed(
+    #[inline(always)]
+    fn proceed<B>(
         &self,
-        request: &mut Parts,
+        request: &mut Request<B>,
         required: Option<Access>,
         token: AuthenticatedToken,
-        authorization: Authorization,
+        authorization: &mut Authorization,
     ) -> Conclusion {
-        let permit = self.permit(request, required, &token)?;
+        let head = RequestHead::of(request);
+        let permit = self.permit(&head, required, &token)?;
         let asked = Cell::new(None);
-        self.put_on_record(request, &token, permit, &asked)?;
-        self.note_use(request, &token, permit.access, asked.get());
+        self.put_on_record(&head, &token, permit, &asked)?;
+        self.note_use(&head, &token, permit.access, asked.get());
         let stamp = self.stamp(&token);
+        self.mark(request, permit);
+        if permit.has_upgrade {
+            access::strip_h2c(request.headers_mut());
+        }
         self.admit(request, token, authorization);
         Ok(stamp)
     }
 
     /// Records that a proved request goes on, or refuses it where that has to be on record and is not. Notes the client's
     /// address, where it has to be asked for.
+    #[inline(always)]
     fn put_on_record(
         &self,
-        request: &mut Parts,
+        head: &RequestHead<'_>,
         token: &AuthenticatedToken,
         permit: Permit,
         asked: &Cell<Option<Option<IpAddr>>>,
     ) -> Conclusion<()> {
         let (outcome, reason) = (permit.outcome(), permit.reason());
-        self.mark(request, permit);
-        self.require(outcome, request, |request| {
+        self.require(outcome, head, |head| {
             let subject = Subject::Proved(Cow::Borrowed(token));
-            let event = self.event(outcome, reason, subject, Some(permit.access), request);
+            let event = self.event(outcome, reason, subject, Some(permit.access), head);
             asked.set(event.request.as_ref().map(|facts| facts.client_address));
             event
         })
     }
 
     /// Notes when and from where a token was used. `asked` is the client's address, where it has been asked for.
-    fn note_use(&self, request: &Parts, token: &AuthenticatedToken, access: Access, asked: Option<Option<IpAddr>>) {
+    #[inline(always)]
+    fn note_use(
+        &self,
+        head: &RequestHead<'_>,
+        token: &AuthenticatedToken,
+        access: Access,
+        asked: Option<Option<IpAddr>>,
+    ) {
         self.authenticator.note_use(token, access, |used| {
-            let address = asked.unwrap_or_else(|| ask(&self.closures.client_address, &RequestHead::of(request)));
-            let agent = request.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+            let address = asked.unwrap_or_else(|| ask(&self.closures.client_address, head));
+            let agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
             let agent = agent.map(|agent| text::clean(agent, AuditEvent::MAX_USER_AGENT_LEN).into_owned());
             used.with_client_address(address).with_user_agent(agent)
         });
     }
 
-    fn admit(&self, request: &mut Parts, token: AuthenticatedToken, authorization: Authorization) {
-        access::strip_h2c(&mut request.headers);
+    #[inline(always)]
+    fn admit<B>(&self, request: &mut Request<B>, token: AuthenticatedToken, authorization: &mut Authorization) {
         if self.keep_authorization {
-            authorization.put_back(&mut request.headers);
+            authorization.put_back(request.headers_mut());
         }
         if self.extension {
-            request.extensions.insert(token);
+            request.extensions_mut().insert(token);
         }
     }
 
-    fn admitted_before(&self, request: &Parts) -> Option<AuthenticatedToken> {
-        let token = request.extensions.get::<AuthenticatedToken>()?;
+    fn admitted_before<B>(&self, request: &Request<B>) -> Option<AuthenticatedToken> {
+        let token = request.extensions().get::<AuthenticatedToken>()?;
         (token.gate() == self.authenticator.gate()).then(|| token.clone())
     }
 
-    fn passed_before(&self, request: &Parts) -> bool {
-        request.extensions.get::<Passed>().is_some_and(|passed| passed.0 == self.authenticator.gate())
+    fn passed_before<B>(&self, request: &Request<B>) -> bool {
+        request.extensions().get::<Passed>().is_some_and(|passed| passed.0 == self.authenticator.gate())
     }
 
     /// The same gate met again: it can only tighten, and writes an event only where it does.
-    fn judge_again(&self, request: &mut Parts, required: Option<Access>, token: &AuthenticatedToken) -> Conclusion {
+    #[inline(never)]
+    fn judge_again<B>(
+        &self,
+        request: &mut Request<B>,
+        required: Option<Access>,
+        token: &AuthenticatedToken,
+    ) -> Conclusion {
         // Kept for the inner service, it is still nothing a closure may see.
-        let authorization = Authorization::take(&mut request.headers);
-        let permitted = self.permit(request, required, token);
-        if let Ok(permit) = &permitted {
-            // What the outer layer took for a read may be a write here.
-            self.note_use(request, token, permit.access, None);
+        let mut authorization = Authorization::take(request.headers_mut());
+        let head = RequestHead::of(request);
+        let permit = self.permit(&head, required, token)?;
+        // What the outer layer took for a read may be a write here.
+        self.note_use(&head, token, permit.access, None);
+        if self.is_news(&head, permit) {
+            self.put_on_record(&head, token, permit, &Cell::default())?;
+            self.mark(request, permit);
         }
-        let recorded = permitted.and_then(|permit| match self.is_news(request, permit) {
-            true => self.put_on_record(request, token, permit, &Cell::default()),
-            false => Ok(()),
-        });
-        authorization.put_back(&mut request.headers);
-        recorded.map(|()| self.stamp(token))
+        authorization.put_back(request.headers_mut());
+        Ok(self.stamp(token))
     }
 
-    fn pass(&self, request: &mut Parts, reason: Reason, authorization: Authorization) -> Conclusion {
-        self.require(Outcome::Passed, request, |request| {
-            self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, request)
+    #[inline(never)]
+    fn pass<B>(&self, request: &mut Request<B>, reason: Reason, mut authorization: Authorization) -> Conclusion {
+        self.require(Outcome::Passed, &RequestHead::of(request), |head| {
+            self.event(Outcome::Passed, Some(reason), Subject::Nobody, None, head)
         })?;
-        authorization.put_back(&mut request.headers);
-        request.extensions.insert(Passed(self.authenticator.gate()));
+        authorization.put_back(request.headers_mut());
+        request.extensions_mut().insert(Passed(self.authenticator.gate()));
         Ok(Stamp::default())
     }
 
     /// Records the event of a request that goes on, or refuses it where that has to be on record and is not.
+    #[inline(always)]
     fn require<'a>(
         &self,
         outcome: Outcome,
-        request: &'a Parts,
-        event: impl FnOnce(&'a Parts) -> AuditEvent<'a>,
+        head: &RequestHead<'a>,
+        event: impl FnOnce(&RequestHead<'a>) -> AuditEvent<'a>,
     ) -> Conclusion<()> {
-        let recorded = self.recorder.record(outcome, || event(request));
+        let recorded = self.recorder.record(outcome, || event(head));
         if !recorded && self.on_audit_failure == OnAuditFailure::Refuse {
-            return Err(Box::new(self.render.render(&Refusal::new(Row::Unavailable), request)));
+            return Err(Box::new(self.render.render(&Refusal::new(Row::Unavailable), head)));
         }
         Ok(())
     }
 
     pub(super) fn refuse(
         &self,
-        request: &Parts,
+        head: &RequestHead<'_>,
         row: Row,
         reason: Reason,
         subject: Subject<'_>,
@@ -282,8 +311,8 @@ impl Gate {
             _ => Outcome::Refused,
         };
         // Refused either way: a loss is logged by the recorder and changes nothing here.
-        let _recorded = self.recorder.record(outcome, || self.event(outcome, Some(reason), subject, access, request));
-        self.render.render(&Refusal::new(row), request)
+        let _recorded = self.recorder.record(outcome, || self.event(outcome, Some(reason), subject, access, head));
+        self.render.render(&Refusal::new(row), head)
     }
 
     fn event<'a>(
@@ -292,7 +321,7 @@ impl Gate {
         reason: Option<Reason>,
         subject: Subject<'a>,
         access: Option<Access>,
-        request: &'a Parts,
+        head: &RequestHead<'a>,
     ) -> AuditEvent<'a> {
         AuditEvent {
             at: self.authenticator.clock().wall(),
@@ -302,7 +331,7 @@ impl Gate {
             reason,
             subject,
             access,
-            request: Some(self.closures.facts(request)),
+            request: Some(self.closures.facts(head)),
             actor: None,
             edit: None,
         }

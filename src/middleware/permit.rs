@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use http::request::Parts;
+use bytes::Bytes;
+use http::{Request, Response};
 
 use super::gate::{Conclusion, Gate};
 use super::refusal::Row;
@@ -19,12 +20,35 @@ pub(super) struct ReportOnly {
     pub(super) policy: bool,
 }
 
+/// Why a token may not make a request.
+#[derive(Debug, Clone, Copy)]
+enum Objection {
+    Scope,
+    Policy,
+}
+
+impl Objection {
+    /// What speaks against a token that makes a request of this access.
+    fn of(token: &AuthenticatedToken, access: Access) -> Option<Self> {
+        if token.permits(access) {
+            return None;
+        }
+        Some(if token.issued_scope().permits(access) { Self::Policy } else { Self::Scope })
+    }
+
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Scope => Reason::Forbidden,
+            Self::Policy => Reason::Policy,
+        }
+    }
+}
+
 impl ReportOnly {
-    const fn covers(self, reason: Reason) -> bool {
-        match reason {
-            Reason::Forbidden => self.scope,
-            Reason::Policy => self.policy,
-            _ => false,
+    const fn covers(self, objection: Objection) -> bool {
+        match objection {
+            Objection::Scope => self.scope,
+            Objection::Policy => self.policy,
         }
     }
 
@@ -51,8 +75,10 @@ struct Reported(GateId);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Permit {
     pub(super) access: Access,
+    /// Whether it has an `Upgrade` header, whatever that says.
+    pub(super) has_upgrade: bool,
     /// Why it would be refused, were that not only reported.
-    would_forbid: Option<Reason>,
+    would_forbid: Option<Objection>,
 }
 
 impl Permit {
@@ -60,8 +86,8 @@ impl Permit {
         self.would_forbid.map_or(Outcome::Allowed, |_| Outcome::WouldForbid)
     }
 
-    pub(super) const fn reason(self) -> Option<Reason> {
-        self.would_forbid
+    pub(super) fn reason(self) -> Option<Reason> {
+        self.would_forbid.map(Objection::reason)
     }
 }
 
@@ -70,54 +96,61 @@ impl Gate {
     #[inline(always)]
     pub(super) fn permit(
         &self,
-        request: &Parts,
+        head: &RequestHead<'_>,
         required: Option<Access>,
         token: &AuthenticatedToken,
     ) -> Conclusion<Permit> {
-        let subject = Subject::Proved(Cow::Borrowed(token));
-        let Ok(classified) = self.classify(request, required) else {
-            let reason = Reason::Unavailable(UnavailableCause::ClosurePanicked);
-            return Err(Box::new(self.refuse(request, Row::Unavailable, reason, subject, None)));
-        };
-        let Demand { access, cause } = Demand::judge(&request.method, &request.headers, required, classified);
-        match objection(token, access) {
-            Some(reason) if !self.report_only.covers(reason) => {
-                let row = if reason == Reason::Policy { Row::Policy(cause) } else { Row::Forbidden(cause) };
-                let mut response = self.refuse(request, row, reason, subject, Some(access));
-                self.stamp(token).put(response.headers_mut());
-                Err(Box::new(response))
-            }
-            would_forbid => Ok(Permit { access, would_forbid }),
+        let Ok(classified) = self.classify(head, required) else { return Err(self.refuse_unclassified(head, token)) };
+        let demand = Demand::judge(head.method, head.headers, required, classified);
+        match Objection::of(token, demand.access) {
+            Some(objection) if !self.report_only.covers(objection) => Err(self.forbid(head, demand, objection, token)),
+            would_forbid => Ok(Permit { access: demand.access, has_upgrade: demand.has_upgrade, would_forbid }),
         }
     }
 
-    fn classify(&self, request: &Parts, required: Option<Access>) -> std::thread::Result<Option<Access>> {
+    #[cold]
+    fn refuse_unclassified(&self, head: &RequestHead<'_>, token: &AuthenticatedToken) -> Box<Response<Bytes>> {
+        let reason = Reason::Unavailable(UnavailableCause::ClosurePanicked);
+        let subject = Subject::Proved(Cow::Borrowed(token));
+        Box::new(self.refuse(head, Row::Unavailable, reason, subject, None))
+    }
+
+    #[cold]
+    fn forbid(
+        &self,
+        head: &RequestHead<'_>,
+        demand: Demand,
+        objection: Objection,
+        token: &AuthenticatedToken,
+    ) -> Box<Response<Bytes>> {
+        let Demand { access, cause, .. } = demand;
+        let row = match objection {
+            Objection::Scope => Row::Forbidden(cause),
+            Objection::Policy => Row::Policy(cause),
+        };
+        let subject = Subject::Proved(Cow::Borrowed(token));
+        let mut response = self.refuse(head, row, objection.reason(), subject, Some(access));
+        self.stamp(token).put(response.headers_mut());
+        Box::new(response)
+    }
+
+    fn classify(&self, head: &RequestHead<'_>, required: Option<Access>) -> std::thread::Result<Option<Access>> {
         match &self.closures.access {
-            Some(classify) if required.is_none() => {
-                catch_unwind(AssertUnwindSafe(|| classify(&RequestHead::of(request))))
-            }
+            Some(classify) if required.is_none() => catch_unwind(AssertUnwindSafe(|| classify(head))),
             _ => Ok(None),
         }
     }
 
     /// Whether a permit says more than an outer layer of the same gate has said.
-    pub(super) fn is_news(&self, request: &Parts, permit: Permit) -> bool {
-        let told = request.extensions.get::<Reported>().is_some_and(|told| told.0 == self.authenticator.gate());
+    pub(super) fn is_news(&self, head: &RequestHead<'_>, permit: Permit) -> bool {
+        let told = head.extensions.get::<Reported>().is_some_and(|told| told.0 == self.authenticator.gate());
         permit.would_forbid.is_some() && !told
     }
 
     /// Marks a request for inner layers of the same gate, where this permit is but a report.
-    pub(super) fn mark(&self, request: &mut Parts, permit: Permit) {
+    pub(super) fn mark<B>(&self, request: &mut Request<B>, permit: Permit) {
         if permit.would_forbid.is_some() {
-            request.extensions.insert(Reported(self.authenticator.gate()));
+            request.extensions_mut().insert(Reported(self.authenticator.gate()));
         }
     }
-}
-
-/// Why a token may not make a request of this access.
-fn objection(token: &AuthenticatedToken, access: Access) -> Option<Reason> {
-    if token.permits(access) {
-        return None;
-    }
-    Some(if token.issued_scope().permits(access) { Reason::Policy } else { Reason::Forbidden })
 }

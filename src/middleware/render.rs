@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::refusal::{Refusal, RefusalKind, Row};
 use crate::config::BuildError;
+use crate::request::RequestHead;
 
 /// Makes the body of a refusal, and headers beside those that are fixed.
 pub(super) type Renderer = Arc<dyn Fn(&Refusal) -> Response<Bytes> + Send + Sync>;
@@ -79,8 +79,8 @@ impl Render {
         Ok(Self { answers: answers.collect(), challenges, renderer, grpc })
     }
 
-    pub(super) fn render(&self, refusal: &Refusal, request: &Parts) -> Response<Bytes> {
-        if self.grpc && is_grpc(request) { grpc(refusal) } else { self.http(refusal) }
+    pub(super) fn render(&self, refusal: &Refusal, head: &RequestHead<'_>) -> Response<Bytes> {
+        if self.grpc && is_grpc(head) { grpc(refusal) } else { self.http(refusal) }
     }
 
     fn http(&self, refusal: &Refusal) -> Response<Bytes> {
@@ -172,11 +172,11 @@ fn grpc(refusal: &Refusal) -> Response<Bytes> {
 }
 
 /// A POST whose media type is exactly `application/grpc` or `application/grpc+…`. grpc-web speaks HTTP.
-fn is_grpc(request: &Parts) -> bool {
-    if request.method != Method::POST || request.headers.get_all(CONTENT_TYPE).iter().count() != 1 {
+fn is_grpc(head: &RequestHead<'_>) -> bool {
+    if head.method != Method::POST || head.headers.get_all(CONTENT_TYPE).iter().count() != 1 {
         return false;
     }
-    let content_type = request.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     media_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
         && matches!(media_type.get(16), None | Some(b'+'))

@@ -37,19 +37,18 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The instance that was made ready is the one to call; a clone of it need not be ready.
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
-        let (mut head, body) = request.into_parts();
-        match self.gate.receive(&mut head, self.required) {
-            Reception::Onward(stamp) => ResponseFuture::inner(ready.call(Request::from_parts(head, body)), stamp),
+        match self.gate.receive(&mut request, self.required) {
+            Reception::Onward(stamp) => ResponseFuture::inner(ready.call(request), stamp),
             // Dropping `ready` gives back what it holds: who has no token holds no place.
             Reception::Refused(response) => ResponseFuture::refused(response),
             Reception::Waiting(waiting) => {
                 drop(ready);
                 let (gate, service) = (Arc::clone(&self.gate), self.inner.clone());
-                ResponseFuture::waiting(waiting, gate, self.required, Request::from_parts(head, body), service)
+                ResponseFuture::waiting(waiting, gate, self.required, request, service)
             }
         }
     }

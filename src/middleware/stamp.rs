@@ -24,13 +24,23 @@ impl Gate {
 }
 
 impl Stamp {
-    /// In place of what the inner service says: it is the gate that knows.
-    pub(super) fn put(&self, headers: &mut HeaderMap) {
-        let Some(token) = &self.0 else { return };
-        let end = token.works_until().map(|end| end.to_string());
-        put(headers, TOKEN_SCOPE, Some(HeaderValue::from_static(token.scope().as_str())));
-        put(headers, TOKEN_EXPIRES_AT, end.and_then(|end| HeaderValue::try_from(end).ok()));
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
+
+    /// In place of what the inner service says: it is the gate that knows.
+    #[inline]
+    pub(super) fn put(&self, headers: &mut HeaderMap) {
+        if let Some(token) = &self.0 {
+            tell(token, headers);
+        }
+    }
+}
+
+fn tell(token: &AuthenticatedToken, headers: &mut HeaderMap) {
+    let end = token.works_until().map(|end| end.to_string());
+    put(headers, TOKEN_SCOPE, Some(HeaderValue::from_static(token.scope().as_str())));
+    put(headers, TOKEN_EXPIRES_AT, end.and_then(|end| HeaderValue::try_from(end).ok()));
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {

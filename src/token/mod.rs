@@ -11,7 +11,7 @@ mod record;
 pub use attributes::{AttributeError, Attributes};
 pub use created_by::{CreatedBy, CreatedByError};
 pub(crate) use noted::Noted;
-pub(crate) use plaintext::{Cut, ParsedToken, Seal, ShapeError};
+pub(crate) use plaintext::{CHECKSUM_LEN, Cut, ParsedToken, SEALED_LEN, Seal, ShapeError};
 pub use plaintext::{PlaintextToken, Prefix, PrefixError};
 pub(crate) use record::{DeadReason, Version};
 pub use record::{LastUsed, RetiringSecret, Revision, SecretSlot, TokenRecord, TokenState, TokenStateError};

@@ -19,9 +19,11 @@ use crate::base62::{self, RandomError};
 use crate::id::TokenId;
 use crate::secret::TokenSecret;
 
-const CHECKSUM_LEN: usize = 6;
+pub(crate) const CHECKSUM_LEN: usize = 6;
+/// What proves a token: its secret, and the checksum behind it.
+pub(crate) const SEALED_LEN: usize = TokenSecret::LEN + CHECKSUM_LEN;
 /// What follows the prefix: `_`, id, `_`, secret, checksum.
-const TAIL_LEN: usize = 1 + TokenId::LEN + 1 + TokenSecret::LEN + CHECKSUM_LEN;
+const TAIL_LEN: usize = 1 + TokenId::LEN + 1 + SEALED_LEN;
 
 /// The fixed first part of a deployment's tokens, by which people and scanners know them.
 ///
@@ -163,18 +165,19 @@ impl fmt::Debug for PlaintextToken {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut<'a> {
     pub(crate) id: &'a [u8; TokenId::LEN],
-    pub(crate) secret: &'a [u8; TokenSecret::LEN],
-    checksum: &'a [u8; CHECKSUM_LEN],
+    /// The secret and the checksum.
+    pub(crate) sealed: &'a [u8; SEALED_LEN],
     /// All before the checksum, which is of this.
     body: &'a [u8],
-    prefix: u8,
+    /// Which of the accepted prefixes.
+    pub(crate) prefix: usize,
 }
 
 /// The parts of a token's text beside its id and its secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seal {
     /// Which of the accepted prefixes.
-    pub(crate) prefix: u8,
+    pub(crate) prefix: usize,
     pub(crate) checksum: [u8; CHECKSUM_LEN],
 }
 
@@ -203,8 +206,8 @@ impl<'a> Cut<'a> {
     #[inline(always)]
     pub(crate) fn of<'p>(text: &'a [u8], accepted: impl IntoIterator<Item = &'p Prefix>) -> Result<Self, ShapeError> {
         let mut shape = ShapeError::Foreign;
-        for (prefix, at) in accepted.into_iter().zip(0..=u8::MAX) {
-            match text.strip_prefix(prefix.as_str().as_bytes()) {
+        for (at, prefix) in accepted.into_iter().enumerate() {
+            match strip(text, prefix.as_str().as_bytes()) {
                 Some(tail) if tail.first() == Some(&b'_') => match Self::of_tail(text, tail, at) {
                     Some(cut) => return Ok(cut),
                     None => shape = ShapeError::Broken,
@@ -216,40 +219,41 @@ impl<'a> Cut<'a> {
     }
 
     #[inline(always)]
-    fn of_tail(text: &'a [u8], tail: &'a [u8], prefix: u8) -> Option<Self> {
+    fn of_tail(text: &'a [u8], tail: &'a [u8], prefix: usize) -> Option<Self> {
         let tail: &[u8; TAIL_LEN] = tail.try_into().ok()?;
         let (id, tail) = tail.strip_prefix(b"_")?.split_first_chunk()?;
-        let (secret, checksum) = tail.strip_prefix(b"_")?.split_first_chunk()?;
+        let sealed = tail.strip_prefix(b"_")?.try_into().ok()?;
         let (body, _) = text.split_last_chunk::<CHECKSUM_LEN>()?;
-        Some(Self { id, secret, checksum: checksum.try_into().ok()?, body, prefix })
+        Some(Self { id, sealed, body, prefix })
     }
 
     /// Of a text that nobody has written.
     #[cfg(test)]
-    pub(crate) const fn of_parts(
-        id: &'a [u8; TokenId::LEN],
-        secret: &'a [u8; TokenSecret::LEN],
-        seal: &'a Seal,
-    ) -> Self {
-        Self { id, secret, checksum: &seal.checksum, body: &[], prefix: seal.prefix }
+    pub(crate) const fn of_parts(id: &'a [u8; TokenId::LEN], sealed: &'a [u8; SEALED_LEN], prefix: usize) -> Self {
+        Self { id, sealed, body: &[], prefix }
     }
 
     /// Whether all that differs between tokens is letters and digits, as it is in every one of ours.
     pub(crate) fn is_alphanumeric(&self) -> bool {
-        base62::is_base62(self.id) & base62::is_base62(self.secret) & base62::is_base62(self.checksum)
-    }
-
-    pub(crate) const fn seal(&self) -> Seal {
-        Seal { prefix: self.prefix, checksum: *self.checksum }
+        base62::is_base62(self.id) & base62::is_base62(self.sealed)
     }
 
     pub(crate) fn read(&self) -> Option<ParsedToken> {
-        if *self.checksum != base62::encode_u32(crc32fast::hash(self.body)) {
+        let (secret, checksum) = self.sealed.split_first_chunk()?;
+        let checksum = *checksum.first_chunk::<CHECKSUM_LEN>()?;
+        if !base62::encodes_u32(&checksum, crc32fast::hash(self.body)) {
             return None;
         }
-        let (id, secret) = (TokenId::from_bytes(self.id)?, TokenSecret::from_bytes(self.secret)?);
-        Some(ParsedToken { id, secret, seal: self.seal() })
+        let (id, secret) = (TokenId::from_bytes(self.id)?, TokenSecret::from_bytes(secret)?);
+        Some(ParsedToken { id, secret, seal: Seal { prefix: self.prefix, checksum } })
     }
+}
+
+/// What follows a prefix. Of so few bytes it is a loop that is fast, not `memcmp`.
+#[inline(always)]
+fn strip<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, tail) = text.split_at_checked(prefix.len())?;
+    start.iter().zip(prefix).all(|(one, two)| one == two).then_some(tail)
 }
 
 impl ParsedToken {

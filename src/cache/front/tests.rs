@@ -1,27 +1,31 @@
 //! A thread's copies: never believed where the cache itself would not be.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::super::tests::{claim, cold, hash, record};
-use super::super::{Cache, Claim, Hit};
+use super::super::{Cache, Claim};
 use crate::clock::{Moment, SystemClock};
 use crate::config::CacheConfig;
-use crate::decision::GateId;
+use crate::decision::{AuthenticatedToken, GateId};
 use crate::id::{OwnerId, TokenId};
 use crate::token::{Cut, Revision, Seal};
 
 /// What a thread sees that presents `claim` in the same words as before.
-fn again(cache: &Cache, claim: &Claim, now: Moment) -> Option<Hit> {
+fn again(cache: &Cache, claim: &Claim, now: Moment) -> Option<AuthenticatedToken> {
     spelt(cache, claim, claim.seal, now)
 }
 
-fn spelt(cache: &Cache, claim: &Claim, seal: Seal, now: Moment) -> Option<Hit> {
-    let text = Cut::of_parts(claim.id.as_bytes(), claim.secret.as_bytes(), &seal);
-    let hit = cache.admit_again(&text, || now)?;
-    assert_eq!(hit.token.id(), claim.id);
-    Some(hit)
+fn spelt(cache: &Cache, claim: &Claim, seal: Seal, now: Moment) -> Option<AuthenticatedToken> {
+    let sealed = Claim { seal, ..copy(claim) }.sealed();
+    let text = Cut::of_parts(claim.id.as_bytes(), &sealed, seal.prefix);
+    let token = cache.admit_again(&text, || now)?;
+    assert_eq!(token.id(), claim.id);
+    Some(token)
+}
+
+fn copy(claim: &Claim) -> Claim {
+    Claim { id: claim.id, secret: claim.secret.clone(), tag: claim.tag, seal: claim.seal }
 }
 
 #[track_caller]
@@ -61,7 +65,8 @@ fn a_neighbour_on_the_same_seat_is_another_token() {
     let seat = |id: &TokenId| super::place(GateId::NONE, super::super::key_of(id));
     let mut ids = std::iter::repeat_with(|| TokenId::generate().unwrap());
     let id = ids.find(|id| seat(id) == seat(&claim.id)).unwrap();
-    let text = Cut::of_parts(id.as_bytes(), claim.secret.as_bytes(), &claim.seal);
+    let sealed = claim.sealed();
+    let text = Cut::of_parts(id.as_bytes(), &sealed, claim.seal.prefix);
     assert!(cache.admit_again(&text, || now).is_none());
     assert!(again(&cache, &claim, now).is_some());
 }
@@ -151,10 +156,11 @@ fn a_copy_does_not_go_on_asking_for_a_record_that_is_excused() {
     let (now, claim) = (Moment::now(&SystemClock::new()), claim(&cache, TokenId::generate().unwrap()));
     copied(&cache, &claim, now);
     let due = now + (config.ttl - Duration::from_secs(1));
-    assert!(again(&cache, &claim, due).is_some_and(|hit| hit.news.is_some()), "it is time to look it up");
-    assert!(cache.excuse(&claim.id, due));
-    (0..2).for_each(|_| admit(&cache, &claim, due));
-    assert!(again(&cache, &claim, due).is_some_and(|hit| hit.news.is_none()), "not again so soon");
+    let tells = || cache.admit(&claim, due).unwrap().unwrap().news.is_some_and(|news| news.due);
+    assert!(again(&cache, &claim, due).is_none(), "it is time to look it up");
+    assert!(tells() && again(&cache, &claim, due).is_some(), "told of once, a copy is good until its end");
+    assert!(cache.excuse(&claim.id, due) && again(&cache, &claim, due).is_none());
+    assert!(!tells() && again(&cache, &claim, due).is_some(), "not again so soon");
 }
 
 #[test]
@@ -187,12 +193,14 @@ fn tokens_in_greater_number_than_seats_take_turns() {
 #[test]
 fn what_is_forgotten_is_dropped_with_its_thread() {
     let (cache, claim, now) = cold();
-    let known = thread::scope(|scope| {
+    let token = thread::scope(|scope| {
         let copied = scope.spawn(|| {
             copied(&cache, &claim, now);
-            super::look(GateId::NONE, super::super::key_of(&claim.id), |copied| Some(Arc::clone(&copied.known)))
+            let token = again(&cache, &claim, now).unwrap();
+            assert_eq!(token.references(), 2, "here and in the copy");
+            token
         });
-        copied.join().unwrap().unwrap()
+        copied.join().unwrap()
     });
-    assert_eq!(Arc::strong_count(&known), 2, "here and in the map");
+    assert_eq!(token.references(), 1, "here");
 }
