@@ -8,7 +8,7 @@ use futures_channel::oneshot;
 use futures_util::FutureExt;
 
 use super::event::{Repeated, Subject};
-use super::places::{Event, Places, Turn};
+use super::places::{Event, Places};
 use super::{Action, AuditError, AuditEvent, AuditTally, Flush, Outcome, guarded};
 use crate::clock::Timestamp;
 use crate::decision::{Reason, UnavailableCause};
@@ -35,10 +35,22 @@ pub(super) struct State {
     /// What is behind the queue has lost something, and did not take the report of it either.
     failing: bool,
     closed: bool,
-    /// Whether who writes sleeps, and how many proved events wake it.
-    sleeping_until: Option<usize>,
+    /// What wakes who writes, where that is asleep.
+    asleep_until: Option<Wake>,
     /// Who waits until no ticket up to theirs is left.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+/// What wakes who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Whatever comes.
+    Anything,
+    /// So many that their places may run out.
+    Crowd,
+    /// So many proved events.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    Proved(usize),
 }
 
 /// Why an event was not taken in, and the event: it is dropped out of the lock.
@@ -47,7 +59,7 @@ pub(super) struct Refused(&'static str, #[expect(dead_code, reason = "held only 
 impl Intake {
     pub(super) fn new(proved: usize, noise: usize) -> Self {
         let places = Places::new(proved, noise);
-        let state = State { places, failing: false, closed: false, sleeping_until: None, flushes: Vec::new() };
+        let state = State { places, failing: false, closed: false, asleep_until: None, flushes: Vec::new() };
         Self { state: Mutex::new(state), accounts: Accounts::default() }
     }
 
@@ -114,9 +126,13 @@ impl Accounts {
         self.unreported.fetch_add(decisions, Ordering::Relaxed);
     }
 
-    pub(super) fn written(&self, event: &AuditEvent<'_>) {
-        let settled = if event.repeated.is_some() { &self.coalesced } else { &self.written };
-        settled.fetch_add(event.decisions(), Ordering::Relaxed);
+    pub(super) fn written(&self, events: &[Event]) {
+        let (mut written, mut coalesced) = (0, 0);
+        for event in events {
+            *(if event.repeated.is_some() { &mut coalesced } else { &mut written }) += event.decisions();
+        }
+        self.written.fetch_add(written, Ordering::Relaxed);
+        self.coalesced.fetch_add(coalesced, Ordering::Relaxed);
     }
 
     /// The report of what is missing, where anything is.
@@ -160,19 +176,25 @@ impl State {
         self.closed || !self.flushes.is_empty()
     }
 
-    /// Who writes is to be woken once so many proved events wait; by anything at all, for 0.
-    pub(super) const fn sleep_until(&mut self, proved: usize) {
-        self.sleeping_until = Some(proved);
+    /// Who writes goes to sleep.
+    pub(super) const fn sleep_until(&mut self, wake: Wake) {
+        self.asleep_until = Some(wake);
     }
 
     pub(super) const fn awake(&mut self) {
-        self.sleeping_until = None;
+        self.asleep_until = None;
     }
 
     /// Whether who writes is to be woken now; it is told once.
     fn wakes(&mut self) -> bool {
-        let proved = self.places.proved();
-        self.sleeping_until.take_if(|enough| *enough <= proved).is_some()
+        let places = &self.places;
+        let is_time = |wake: &mut Wake| match wake {
+            Wake::Anything => true,
+            Wake::Crowd => places.is_crowded(),
+            #[cfg(any(feature = "postgres", feature = "sqlite"))]
+            Wake::Proved(enough) => places.proved() >= *enough,
+        };
+        self.asleep_until.take_if(is_time).is_some()
     }
 
     /// While the sink within fails, nothing is taken in that lets anybody do something. Who writes then tries a report of
@@ -188,10 +210,10 @@ impl State {
         self.places.put(event).map_err(|event| Refused("the audit queue is full", event))
     }
 
-    /// How a turn went.
-    pub(super) const fn learn(&mut self, turn: &Turn, works: bool) {
+    /// How a turn went: whether something was to be written, and not only reported, and whether the sink works.
+    pub(super) const fn learn(&mut self, wrote: bool, works: bool) {
         // A report by itself can end a failure and begins none: what was written before it was taken.
-        self.failing = !works && (self.failing || matches!(turn, Turn::Write(_)));
+        self.failing = !works && (self.failing || wrote);
     }
 
     /// What was in hand is done with; gives the flushes that are complete.

@@ -1,12 +1,19 @@
 //! What stands between the requests and the thread that writes.
 
-use std::sync::{Arc, Condvar, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::intake::Intake;
+use super::batch::AuditBatch;
+use super::intake::{Intake, State, Wake};
 use super::outage::Outage;
-use super::places::Turn;
+use super::places::Event;
 use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, catch, guarded};
 use crate::clock::Clock;
+
+/// For so long the thread rests when it has written what there was. Whoever records meanwhile does not wake it, which
+/// costs a system call and the processor of the request: under load it wakes some hundred times a second, and not for
+/// each event.
+const NAP: Duration = Duration::from_millis(2);
 
 /// What the handles and the thread share.
 pub(super) struct Queue {
@@ -14,13 +21,14 @@ pub(super) struct Queue {
     clock: Arc<dyn Clock>,
     intake: Intake,
     wake: Condvar,
+    nap: Duration,
     outage: Outage,
 }
 
 impl Queue {
     pub(super) fn new(inner: Arc<dyn AuditSink>, clock: Arc<dyn Clock>, proved: usize, noise: usize) -> Self {
         let (intake, wake) = (Intake::new(proved, noise), Condvar::new());
-        Self { inner, clock, intake, wake, outage: Outage::default() }
+        Self { inner, clock, intake, wake, nap: NAP, outage: Outage::default() }
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -38,8 +46,8 @@ impl Queue {
     }
 
     pub(super) fn take_in(&self, event: AuditEvent<'static>) -> Result<(), AuditError> {
-        let (taken, asleep) = self.intake.take_in(event);
-        if asleep {
+        let (taken, wakes) = self.intake.take_in(event);
+        if wakes {
             self.wake.notify_one();
         }
         taken
@@ -52,9 +60,10 @@ impl Queue {
         AuditTally { written: tally.written - sampled, sampled, ..tally }
     }
 
-    /// Waits for the thread, and then for the sink within.
+    /// Waits for the thread, which is not to rest meanwhile, and then for the sink within.
     pub(super) fn flush(&self) -> Flush {
         let (written, inner) = (self.intake.flush(), Arc::clone(&self.inner));
+        self.wake.notify_one();
         Box::pin(async move {
             written.await;
             inner.flush().await;
@@ -64,54 +73,74 @@ impl Queue {
     /// The thread's life. No panic of what others have made ends it: neither the sink's, nor the clock's, nor that of who
     /// is woken.
     pub(super) fn work(&self) {
-        while let Some(turn) = self.next() {
-            self.work_off(&turn);
+        let mut events = Vec::new();
+        while self.next(&mut events) {
+            self.work_off(&events);
+            events.clear();
         }
     }
 
-    fn work_off(&self, turn: &Turn) {
-        let works = guarded(|| self.attend(turn)).unwrap_or(false);
-        self.intake.settle(|state| state.learn(turn, works));
-    }
-
-    /// Waits for a turn; `None` once there is none and no handle is left.
-    fn next(&self) -> Option<Turn> {
+    /// Waits for something to do; `false` once there is nothing and no handle is left. A nap first: where one event came,
+    /// others follow. An idle queue sleeps until it is woken.
+    fn next(&self, events: &mut Vec<Event>) -> bool {
         let mut state = self.intake.lock();
+        let mut wakes = [Wake::Crowd, Wake::Anything].into_iter();
         loop {
-            let turn = state.places.take().map(|taken| taken.turn);
-            if turn.is_some() || state.is_closed() {
-                return turn;
+            if state.places.take_several(events) {
+                return true;
             }
-            state.sleep_until(0);
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.awake();
+            if state.is_closed() {
+                return false;
+            }
+            state = self.sleep(state, wakes.next().unwrap_or(Wake::Anything));
         }
     }
 
-    /// Whether the sink within has taken something, or misses nothing.
-    fn attend(&self, turn: &Turn) -> bool {
-        let written = match turn {
-            Turn::Write(event) => self.write(event),
-            Turn::Report => false,
+    fn sleep<'s>(&self, mut state: MutexGuard<'s, State>, until: Wake) -> MutexGuard<'s, State> {
+        state.sleep_until(until);
+        let mut state = match until {
+            Wake::Crowd => self.wake.wait_timeout(state, self.nap).unwrap_or_else(PoisonError::into_inner).0,
+            _ => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
-        self.report_loss() || written
+        state.awake();
+        state
     }
 
-    fn write(&self, event: &AuditEvent<'static>) -> bool {
-        let recorded = catch(|| self.inner.record(event));
-        match &recorded {
-            Ok(()) => {
-                self.intake.accounts.written(event);
-                if !event.is_anonymous() {
-                    self.outage.succeeded();
-                }
+    /// Gives the sink within what was taken, and goes on after each event that is lost: what is known then about the
+    /// sink is known at once to whoever records.
+    fn work_off(&self, events: &[Event]) {
+        let mut left = events;
+        loop {
+            let (written, failure) = self.write(left);
+            let (some, rest) = (!written.is_empty(), left.get(written.len() + 1..).unwrap_or_default());
+            let works = guarded(|| self.account_for(failure)).unwrap_or(false) || some;
+            let learn = |state: &mut State| state.learn(!events.is_empty(), works);
+            if rest.is_empty() {
+                return self.intake.settle(learn);
             }
-            Err(error) => {
-                self.intake.accounts.lose(event.decisions());
-                self.log(error);
-            }
+            learn(&mut self.intake.lock());
+            left = rest;
         }
-        recorded.is_ok()
+    }
+
+    /// Writes events up to the first that is lost; gives those before it, and why it is.
+    fn write<'e>(&self, events: &'e [Event]) -> (&'e [Event], Option<AuditError>) {
+        let mut batch = AuditBatch::new(events);
+        let recorded = if events.is_empty() { Ok(()) } else { catch(|| self.inner.record_batch(&mut batch)) };
+        let left = if recorded.is_ok() { 0 } else { batch.left().len() };
+        let (written, left) = events.split_at(events.len() - left);
+        self.intake.accounts.written(written);
+        written.iter().filter(|event| !event.is_anonymous()).for_each(|_| self.outage.succeeded());
+        self.intake.accounts.lose(left.first().map_or(0, |lost| lost.decisions()));
+        (written, recorded.err())
+    }
+
+    /// Tells of what was lost; `false` where the sink within does not take the report.
+    fn account_for(&self, failure: Option<AuditError>) -> bool {
+        if let Some(error) = failure {
+            self.log(&error);
+        }
+        self.report_loss()
     }
 
     fn log(&self, error: &AuditError) {
@@ -155,8 +184,12 @@ mod tests {
     impl Queue {
         /// What the thread does in one turn; `false` where there is nothing to do.
         fn step(&self) -> bool {
-            let turn = self.intake.lock().places.take().map(|taken| taken.turn);
-            turn.inspect(|turn| self.work_off(turn)).is_some()
+            let mut events = Vec::new();
+            let found = self.intake.lock().places.take_several(&mut events);
+            if found {
+                self.work_off(&events);
+            }
+            found
         }
 
         fn drain(&self) {
