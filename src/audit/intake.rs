@@ -13,6 +13,9 @@ use super::{Action, AuditError, AuditEvent, AuditTally, Flush, Outcome, guarded}
 use crate::clock::Timestamp;
 use crate::decision::{Reason, UnavailableCause};
 
+/// So many events at most wait for whoever drops them, some 250 KiB: more do not come while the thread that writes rests.
+const SPENT: usize = 512;
+
 /// What those who record and the one who writes share.
 pub(super) struct Intake {
     state: Mutex<State>,
@@ -37,6 +40,8 @@ pub(super) struct State {
     closed: bool,
     /// What wakes who writes, where that is asleep.
     asleep_until: Option<Wake>,
+    /// Events that are done with: see [`State::hand_back`].
+    spent: Vec<Event>,
     /// Who waits until no ticket up to theirs is left.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
 }
@@ -59,7 +64,8 @@ pub(super) struct Refused(&'static str, #[expect(dead_code, reason = "held only 
 impl Intake {
     pub(super) fn new(proved: usize, noise: usize) -> Self {
         let places = Places::new(proved, noise);
-        let state = State { places, failing: false, closed: false, asleep_until: None, flushes: Vec::new() };
+        let state =
+            State { places, failing: false, closed: false, asleep_until: None, spent: Vec::new(), flushes: Vec::new() };
         Self { state: Mutex::new(state), accounts: Accounts::default() }
     }
 
@@ -73,14 +79,14 @@ impl Intake {
         let decisions = event.decisions();
         self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
         let event = Box::new(event);
-        let (taken, wake) = {
+        let (taken, wake, _spent) = {
             let mut state = self.lock();
             let taken = state.take_in(event);
             if taken.is_err() {
                 // Before who writes can look for what there is to report.
                 self.accounts.lose(decisions);
             }
-            (taken, state.wakes())
+            (taken, state.wakes(), state.spent.pop())
         };
         (taken.map_err(|Refused(why, _)| AuditError::new(why)), wake)
     }
@@ -208,6 +214,13 @@ impl State {
             return Err(Refused("the sink behind the audit queue fails", event));
         }
         self.places.put(event).map_err(|event| Refused("the audit queue is full", event))
+    }
+
+    /// Gives written events to those who record: who records one drops another. Memory that one thread takes and another
+    /// gives back costs both of them the allocator's lock; this way it goes from hand to hand within one.
+    pub(super) fn hand_back(&mut self, events: &mut Vec<Event>) {
+        let room = SPENT.saturating_sub(self.spent.len()).min(events.len());
+        self.spent.extend(events.drain(..room));
     }
 
     /// How a turn went: whether something was to be written, and not only reported, and whether the sink works.

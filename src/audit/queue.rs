@@ -75,7 +75,7 @@ impl Queue {
     pub(super) fn work(&self) {
         let mut events = Vec::new();
         while self.next(&mut events) {
-            self.work_off(&events);
+            self.work_off(&mut events);
             events.clear();
         }
     }
@@ -108,17 +108,19 @@ impl Queue {
 
     /// Gives the sink within what was taken, and goes on after each event that is lost: what is known then about the
     /// sink is known at once to whoever records.
-    fn work_off(&self, events: &[Event]) {
-        let mut left = events;
+    fn work_off(&self, events: &mut Vec<Event>) {
+        let (wrote, mut left) = (!events.is_empty(), &**events);
         loop {
             let (written, failure) = self.write(left);
             let (some, rest) = (!written.is_empty(), left.get(written.len() + 1..).unwrap_or_default());
             let works = guarded(|| self.account_for(failure)).unwrap_or(false) || some;
-            let learn = |state: &mut State| state.learn(!events.is_empty(), works);
             if rest.is_empty() {
-                return self.intake.settle(learn);
+                return self.intake.settle(|state| {
+                    state.learn(wrote, works);
+                    state.hand_back(events);
+                });
             }
-            learn(&mut self.intake.lock());
+            self.intake.lock().learn(wrote, works);
             left = rest;
         }
     }
@@ -187,7 +189,7 @@ mod tests {
             let mut events = Vec::new();
             let found = self.intake.lock().places.take_several(&mut events);
             if found {
-                self.work_off(&events);
+                self.work_off(&mut events);
             }
             found
         }
