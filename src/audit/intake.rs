@@ -238,3 +238,16 @@ impl State {
         done.into_iter().map(|(_, flush)| flush).collect()
     }
 }
+
+#[cfg(test)]
+impl State {
+    /// What wakes who writes, where that is asleep.
+    pub(super) const fn rests_until(&self) -> Option<Wake> {
+        self.asleep_until
+    }
+
+    /// How many events wait for whoever drops them.
+    pub(super) fn spent(&self) -> usize {
+        self.spent.len()
+    }
+}
