@@ -11,8 +11,8 @@ use super::{AuditError, AuditEvent, AuditSink, AuditTally, Flush, catch, guarded
 use crate::clock::Clock;
 
 /// For so long the thread rests when it has written what there was. Whoever records meanwhile does not wake it, which
-/// costs a system call and the processor of the request: under load it wakes some hundred times a second, and not for
-/// each event.
+/// costs a system call and the processor of the request: under load it wakes some two hundred times a second, and not for
+/// each event. Not by the clock that is configured: one that stands still must not keep events back.
 const NAP: Duration = Duration::from_millis(5);
 
 /// What the handles and the thread share.

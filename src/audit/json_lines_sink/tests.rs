@@ -7,6 +7,7 @@ use tinyjson::JsonValue;
 use super::*;
 use crate::audit::event::Repeated;
 use crate::audit::fixtures::{allowed, any_event};
+use crate::audit::places::Event;
 use crate::clock::Timestamp;
 
 /// Takes so many bytes in each of the writes to come, and then fails; without an order, takes all.
@@ -150,7 +151,7 @@ proptest! {
 }
 
 /// Records events as a queue does; tells which are recorded.
-fn record_all(sink: &JsonLinesSink, events: &[Box<AuditEvent<'static>>]) -> Vec<bool> {
+fn record_all(sink: &JsonLinesSink, events: &[Event]) -> Vec<bool> {
     let mut told = Vec::new();
     while told.len() < events.len() {
         let mut batch = AuditBatch::new(&events[told.len()..]);
@@ -162,7 +163,7 @@ fn record_all(sink: &JsonLinesSink, events: &[Box<AuditEvent<'static>>]) -> Vec<
     told
 }
 
-fn events(count: u64) -> Vec<Box<AuditEvent<'static>>> {
+fn events(count: u64) -> Vec<Event> {
     (0..count).map(|at| Box::new(allowed(0).at_milli(at))).collect()
 }
 
