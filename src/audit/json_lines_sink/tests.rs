@@ -217,6 +217,17 @@ fn a_batch_is_one_write_unless_it_is_large() {
     }
 }
 
+#[test]
+fn a_line_that_lacks_its_end_is_lost_and_those_around_it_are_recorded() {
+    let (disk, events) = (Disk::default(), events(3));
+    assert_eq!(record_all(&JsonLinesSink::new(disk.clone()), &events[..1]), [true]);
+    let length = disk.text().len();
+    for (taken, told) in [(2 * length - 1, [true, false, true]), (2 * length, [true, true, false])] {
+        disk.order(&[Order::Take(taken), Order::Fail]);
+        assert_eq!(record_all(&JsonLinesSink::new(disk.clone()), &events), told);
+    }
+}
+
 /// Takes so many bytes, and panics in the write after that.
 struct Collapsing(Disk, usize);
 
