@@ -5,6 +5,33 @@ use super::places::Event;
 
 /// Events to be recorded in their order, and how many of them have been: what [`AuditSink::record_batch`] is given.
 ///
+/// # Example
+/// A sink whose service takes many events in one call, all of them or none:
+/// ```
+/// use tower_token_auth::{AuditBatch, AuditError, AuditEvent, AuditSink};
+///
+/// struct Collector;
+///
+/// impl Collector {
+///     fn send(&self, lines: Vec<String>) -> Result<(), std::io::Error> {
+///         // …
+/// #       drop(lines);
+///         Ok(())
+///     }
+/// }
+///
+/// impl AuditSink for Collector {
+///     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
+///         self.send(vec![event.outcome().to_string()]).map_err(AuditError::new)
+///     }
+///
+///     fn record_batch(&self, batch: &mut AuditBatch<'_>) -> Result<(), AuditError> {
+///         let lines = batch.left().map(|event| event.outcome().to_string()).collect();
+///         self.send(lines).map_err(AuditError::new)
+///     }
+/// }
+/// ```
+///
 /// [`AuditSink::record_batch`]: crate::AuditSink::record_batch
 #[derive(Debug)]
 pub struct AuditBatch<'b> {
