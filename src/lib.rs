@@ -93,7 +93,7 @@ pub use actor::{Actor, Permissions};
 #[cfg(feature = "json")]
 pub use audit::JsonLinesSink;
 pub use audit::{
-    Action, ApplicationFilter, ApplicationPage, ApplicationSeen, AuditError, AuditEvent, AuditHistory,
+    Action, ApplicationFilter, ApplicationPage, ApplicationSeen, AuditBatch, AuditError, AuditEvent, AuditHistory,
     AuditHistoryBuilder, AuditSink, AuditStats, AuditTally, FanOut, Flush, HistoryCursor, HistoryError, HistoryFilter,
     HistoryPage, NoAudit, OnAuditFailure, Outcome, QueuedSink, QueuedSinkBuilder, SampledSink, SampledSinkBuilder,
     ThresholdSink, ThresholdSinkBuilder, TokenApplications, TracingSink, Unflushed, UserAgent,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use futures_util::task::AtomicWaker;
 
-use super::intake::Intake;
+use super::intake::{Intake, Wake};
 use super::outage::Outage;
 use super::places::{Event, Taken, Turn};
 use super::{AuditError, AuditEvent, AuditTally, Flush};
@@ -127,7 +127,7 @@ impl Backlog {
             state.awake();
             return Poll::Ready(());
         }
-        state.sleep_until(0);
+        state.sleep_until(Wake::Anything);
         Poll::Pending
     }
 
@@ -139,7 +139,7 @@ impl Backlog {
             state.awake();
             return Poll::Ready(());
         }
-        state.sleep_until(BATCH);
+        state.sleep_until(Wake::Proved(BATCH));
         Poll::Pending
     }
 }
@@ -216,13 +216,9 @@ impl Writer {
     pub(crate) fn written(&mut self, batch: Batch) {
         let accounts = &self.backlog.intake.accounts;
         accounts.reported(batch.reported);
-        for event in &batch.events {
-            accounts.written(event);
-            // Noise is taken in whatever happens: that it was written says nothing of an outage.
-            if !event.is_anonymous() {
-                self.backlog.outage.succeeded();
-            }
-        }
+        accounts.written(&batch.events);
+        // Noise is taken in whatever happens: that it was written says nothing of an outage.
+        batch.events.iter().filter(|event| !event.is_anonymous()).for_each(|_| self.backlog.outage.succeeded());
         self.in_hand = 0;
         self.backlog.intake.settle(|_| {});
     }

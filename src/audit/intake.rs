@@ -8,10 +8,13 @@ use futures_channel::oneshot;
 use futures_util::FutureExt;
 
 use super::event::{Repeated, Subject};
-use super::places::{Event, Places, Turn};
+use super::places::{Event, Places};
 use super::{Action, AuditError, AuditEvent, AuditTally, Flush, Outcome, guarded};
 use crate::clock::Timestamp;
 use crate::decision::{Reason, UnavailableCause};
+
+/// So many events at most wait for whoever drops them, some 250 KiB: more do not come while the thread that writes rests.
+const SPENT: usize = 512;
 
 /// What those who record and the one who writes share.
 pub(super) struct Intake {
@@ -35,10 +38,24 @@ pub(super) struct State {
     /// What is behind the queue has lost something, and did not take the report of it either.
     failing: bool,
     closed: bool,
-    /// Whether who writes sleeps, and how many proved events wake it.
-    sleeping_until: Option<usize>,
+    /// What wakes who writes, where that is asleep.
+    asleep_until: Option<Wake>,
+    /// Events that are done with: see [`State::hand_back`].
+    spent: Vec<Event>,
     /// Who waits until no ticket up to theirs is left.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+/// What wakes who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Whatever comes.
+    Anything,
+    /// So many that their places may run out.
+    Crowd,
+    /// So many proved events.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    Proved(usize),
 }
 
 /// Why an event was not taken in, and the event: it is dropped out of the lock.
@@ -47,7 +64,8 @@ pub(super) struct Refused(&'static str, #[expect(dead_code, reason = "held only 
 impl Intake {
     pub(super) fn new(proved: usize, noise: usize) -> Self {
         let places = Places::new(proved, noise);
-        let state = State { places, failing: false, closed: false, sleeping_until: None, flushes: Vec::new() };
+        let state =
+            State { places, failing: false, closed: false, asleep_until: None, spent: Vec::new(), flushes: Vec::new() };
         Self { state: Mutex::new(state), accounts: Accounts::default() }
     }
 
@@ -61,14 +79,14 @@ impl Intake {
         let decisions = event.decisions();
         self.accounts.told.fetch_add(decisions, Ordering::Relaxed);
         let event = Box::new(event);
-        let (taken, wake) = {
+        let (taken, wake, _spent) = {
             let mut state = self.lock();
             let taken = state.take_in(event);
             if taken.is_err() {
                 // Before who writes can look for what there is to report.
                 self.accounts.lose(decisions);
             }
-            (taken, state.wakes())
+            (taken, state.wakes(), state.spent.pop())
         };
         (taken.map_err(|Refused(why, _)| AuditError::new(why)), wake)
     }
@@ -114,9 +132,13 @@ impl Accounts {
         self.unreported.fetch_add(decisions, Ordering::Relaxed);
     }
 
-    pub(super) fn written(&self, event: &AuditEvent<'_>) {
-        let settled = if event.repeated.is_some() { &self.coalesced } else { &self.written };
-        settled.fetch_add(event.decisions(), Ordering::Relaxed);
+    pub(super) fn written(&self, events: &[Event]) {
+        let (mut written, mut coalesced) = (0, 0);
+        for event in events {
+            *(if event.repeated.is_some() { &mut coalesced } else { &mut written }) += event.decisions();
+        }
+        self.written.fetch_add(written, Ordering::Relaxed);
+        self.coalesced.fetch_add(coalesced, Ordering::Relaxed);
     }
 
     /// The report of what is missing, where anything is.
@@ -160,19 +182,25 @@ impl State {
         self.closed || !self.flushes.is_empty()
     }
 
-    /// Who writes is to be woken once so many proved events wait; by anything at all, for 0.
-    pub(super) const fn sleep_until(&mut self, proved: usize) {
-        self.sleeping_until = Some(proved);
+    /// Who writes goes to sleep.
+    pub(super) const fn sleep_until(&mut self, wake: Wake) {
+        self.asleep_until = Some(wake);
     }
 
     pub(super) const fn awake(&mut self) {
-        self.sleeping_until = None;
+        self.asleep_until = None;
     }
 
     /// Whether who writes is to be woken now; it is told once.
     fn wakes(&mut self) -> bool {
-        let proved = self.places.proved();
-        self.sleeping_until.take_if(|enough| *enough <= proved).is_some()
+        let places = &self.places;
+        let is_time = |wake: &mut Wake| match wake {
+            Wake::Anything => true,
+            Wake::Crowd => places.is_crowded(),
+            #[cfg(any(feature = "postgres", feature = "sqlite"))]
+            Wake::Proved(enough) => places.proved() >= *enough,
+        };
+        self.asleep_until.take_if(is_time).is_some()
     }
 
     /// While the sink within fails, nothing is taken in that lets anybody do something. Who writes then tries a report of
@@ -188,10 +216,17 @@ impl State {
         self.places.put(event).map_err(|event| Refused("the audit queue is full", event))
     }
 
-    /// How a turn went.
-    pub(super) const fn learn(&mut self, turn: &Turn, works: bool) {
+    /// Gives written events to those who record: who records one drops another. Memory that one thread takes and another
+    /// gives back costs both of them the allocator's lock; this way it goes from hand to hand within one.
+    pub(super) fn hand_back(&mut self, events: &mut Vec<Event>) {
+        let room = SPENT.saturating_sub(self.spent.len()).min(events.len());
+        self.spent.extend(events.drain(..room));
+    }
+
+    /// How a turn went: whether something was to be written, and not only reported, and whether the sink works.
+    pub(super) const fn learn(&mut self, wrote: bool, works: bool) {
         // A report by itself can end a failure and begins none: what was written before it was taken.
-        self.failing = !works && (self.failing || matches!(turn, Turn::Write(_)));
+        self.failing = !works && (self.failing || wrote);
     }
 
     /// What was in hand is done with; gives the flushes that are complete.
@@ -201,5 +236,18 @@ impl State {
         let (done, left): (Vec<_>, _) = flushes.into_iter().partition(|(last, _)| self.places.is_settled(*last));
         self.flushes = left;
         done.into_iter().map(|(_, flush)| flush).collect()
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// What wakes who writes, where that is asleep.
+    pub(super) const fn rests_until(&self) -> Option<Wake> {
+        self.asleep_until
+    }
+
+    /// How many events wait for whoever drops them.
+    pub(super) fn spent(&self) -> usize {
+        self.spent.len()
     }
 }

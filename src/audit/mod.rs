@@ -34,6 +34,7 @@
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod backlog;
+mod batch;
 mod event;
 mod fan_out;
 #[cfg(test)]
@@ -60,6 +61,7 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use backlog::{Backlog, Writer};
+pub use batch::AuditBatch;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use event::Repeated;
 pub use event::{Action, AuditEvent, Outcome};
@@ -92,6 +94,26 @@ pub trait AuditSink: Send + Sync + 'static {
     /// [`AuditError`] when the event is not recorded.
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError>;
 
+    /// Records several events in their order, up to the first that is not recorded. A [`QueuedSink`] gives a sink what
+    /// waits, some dozens of events at a time.
+    ///
+    /// For a sink that is better off with several at once, such as one that writes to a file. The others need not care:
+    /// without a method of their own each event goes to [`record`](Self::record).
+    ///
+    /// An implementor *must* tell the batch what [has been recorded](AuditBatch::recorded) as soon as that is certain,
+    /// and before it answers an error: then those are on record, the next one is lost, and those after it are given to
+    /// the sink again. The same goes for a panic. `Ok` says that all are recorded.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the first of those that are left is not recorded.
+    fn record_batch(&self, batch: &mut AuditBatch<'_>) -> Result<(), AuditError> {
+        for event in batch.left() {
+            self.record(event)?;
+            batch.recorded(1);
+        }
+        Ok(())
+    }
+
     /// Whether anybody listens for events of this outcome. `false` spares the gate from making the event; it counts
     /// as recorded.
     fn wants(&self, outcome: Outcome) -> bool {
@@ -121,6 +143,10 @@ pub trait AuditSink: Send + Sync + 'static {
 impl<T: AuditSink + ?Sized> AuditSink for Arc<T> {
     fn record(&self, event: &AuditEvent<'_>) -> Result<(), AuditError> {
         T::record(self, event)
+    }
+
+    fn record_batch(&self, batch: &mut AuditBatch<'_>) -> Result<(), AuditError> {
+        T::record_batch(self, batch)
     }
 
     fn wants(&self, outcome: Outcome) -> bool {

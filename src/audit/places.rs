@@ -9,6 +9,13 @@ use crate::decision::Reason;
 
 /// Of how many turns noise gets one while proved events wait.
 const NOISE_TURN: u64 = 8;
+/// At most so many turns are taken at once: the lock, the accounts and a sink that writes a batch at once cost next to
+/// nothing for each of so many.
+const BATCH: usize = 64;
+/// And at most this part of the places: a batch keeps its places until it is written.
+const BATCH_OF_PLACES: usize = 16;
+/// Who writes does not rest while this part of the places of either kind is taken.
+const CROWD_OF_PLACES: usize = 4;
 
 /// Proved events and noise, each with room of its own.
 pub(super) struct Places {
@@ -147,6 +154,26 @@ impl Places {
         Some(self.hold(next))
     }
 
+    /// Takes several turns at once; `false` where there is nothing to do. With no events, it is to report.
+    ///
+    /// Proved events that come meanwhile wait for the batch: so it has no more noise than its share of the turns, also
+    /// where nothing else waits now.
+    pub(super) fn take_several(&mut self, events: &mut Vec<Event>) -> bool {
+        let most = (self.proved.capacity / BATCH_OF_PLACES).clamp(1, BATCH);
+        let mut noise = most.div_ceil(NOISE_TURN as usize);
+        while events.len() < most && noise > 0 {
+            match self.take().map(|taken| taken.turn) {
+                Some(Turn::Write(event)) => {
+                    noise -= usize::from(event.is_anonymous());
+                    events.push(event);
+                }
+                Some(Turn::Report) => return true,
+                None => break,
+            }
+        }
+        !events.is_empty()
+    }
+
     /// Takes what is next but for noise.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn take_no_noise(&mut self) -> Option<Taken> {
@@ -187,8 +214,14 @@ impl Places {
     }
 
     /// How many events wait that are not noise.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn proved(&self) -> usize {
         self.proved.events.len()
+    }
+
+    /// Whether so many wait that their places may run out.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.proved.is_crowded() || self.noise.is_crowded()
     }
 
     /// The ticket given last.
@@ -230,6 +263,10 @@ impl Room {
 
     fn is_half_empty(&self) -> bool {
         self.events.len() < self.capacity.div_ceil(2)
+    }
+
+    fn is_crowded(&self) -> bool {
+        !self.events.is_empty() && self.events.len() >= self.capacity / CROWD_OF_PLACES
     }
 }
 

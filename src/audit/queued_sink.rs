@@ -10,6 +10,10 @@
 //!   counted by action, outcome and reason, exactly, and written as one summary for each.
 //! * Noise gets every eighth turn while proved events wait, and none while they take half of their places or more: it
 //!   takes neither their places nor the time to empty them. Under such a load it waits, counted, for the load's end.
+//!   Turns are taken some dozens at a time (at most 64, and a sixteenth of the places), with one in eight for noise.
+//! * The first event after a lull is written at once; what follows, within 5 ms of the time at which the sink within
+//!   has written what came before: the thread rests as long, unless a quarter of the places of either kind is taken,
+//!   somebody waits for a flush, or the last handle goes. An idle queue sleeps.
 //! * A proved event that finds no place is lost, and [`record`](AuditSink::record) says so:
 //!   [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) then refuses the request.
 //! * So is, while the sink within fails, every event of something about to happen. What was taken in before that was
@@ -22,12 +26,14 @@
 //! | the sink within | what happens |
 //! |---|---|
 //! | is slow | the queue fills; then proved events are lost and noise is summed up |
-//! | answers an error, or panics | the event is lost, and the sink is told of the loss at once. If it does not take that either, it *fails*: what is about to happen (allowed, passed, would be forbidden) is not taken in, and each such event has the thread try that report again; other events are tried as ever. The first thing that the sink takes ends this, so one request may still be refused after it is well |
+//! | answers an error, or panics | the event is lost (of several at once the first that it has not [recorded](crate::AuditBatch)), and the sink is told of the loss at once. If it does not take that either, it *fails*: what is about to happen (allowed, passed, would be forbidden) is not taken in, and each such event has the thread try that report again; other events are tried as ever. The first thing that the sink takes ends this, so one request may still be refused after it is well |
 //! | hangs | as slow; its thread can not be ended, only left |
 //!
 //! # Cost
-//! An owned copy of the event (3 to 5 small allocations), a mutex, and a wake-up where the thread sleeps. A full queue
-//! of the default size holds some 5 MiB.
+//! An owned copy of the event (3 to 5 small allocations) and a mutex: some 350 ns on the thread that records. Under load
+//! the thread of the queue is woken some two hundred times a second, and not for each event; with a `JsonLinesSink` within
+//! an event takes it some 600 ns, with the write. A full queue of the default size holds some 5 MiB; up to 512 events that
+//! are written already wait to be dropped by those who record.
 
 use std::fmt;
 use std::future::Future;

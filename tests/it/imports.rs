@@ -1,7 +1,7 @@
 //! Imports point upwards: a module uses only what the table prints before it.
 //!
 //! What is looked at: `crate::…` paths and groups, and `super::…` paths that leave their module. What is not: comments,
-//! documentation and `mod tests` tails, which may use anything. `lib.rs` names everything and is exempt.
+//! documentation, `mod tests` tails and files named so, which may use anything. `lib.rs` names everything and is exempt.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -166,7 +166,7 @@ fn sources() -> io::Result<Vec<Source>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files)?;
-    let named = files.iter().filter(|file| **file != root.join("lib.rs"));
+    let named = files.iter().filter(|file| **file != root.join("lib.rs") && !file.ends_with("tests.rs"));
     named.map(|file| read(&root, file)).collect()
 }
 

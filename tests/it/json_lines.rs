@@ -188,21 +188,54 @@ async fn a_line_that_a_crash_has_torn_is_not_continued() {
 #[cfg(unix)]
 const CONFINED: &str = "TTA_TEST_CONFINED_FOLDER";
 
-/// Runs itself under a limit on the size of files, which acts as a full disk does: a short write, and then an error.
+/// Runs a test once more, in a process with a limit on the size of files, which acts as a full disk does: a short write,
+/// and then an error. In that process, runs `fill`.
+#[cfg(unix)]
+fn on_a_full_disk<F: Future<Output = ()>>(name: &str, fill: impl FnOnce(PathBuf) -> F) {
+    if let Some(path) = std::env::var_os(CONFINED) {
+        tokio::runtime::Runtime::new().unwrap().block_on(fill(path.into()));
+        return;
+    }
+    let folder = Folder::new(name);
+    let mut confined = Command::new("sh");
+    confined.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    let name = format!("json_lines::{name}");
+    let output = confined.args(["--exact", &name]).env(CONFINED, folder.at("audit.jsonl")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 #[cfg(unix)]
 #[test]
 fn on_a_full_disk_what_cannot_be_recorded_is_refused_and_leaves_no_fragment() {
-    if let Some(path) = std::env::var_os(CONFINED) {
-        tokio::runtime::Runtime::new().unwrap().block_on(fill(Path::new(&path)));
-        return;
+    on_a_full_disk("on_a_full_disk_what_cannot_be_recorded_is_refused_and_leaves_no_fragment", |path| async move {
+        fill(&path).await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_batch_has_whole_lines_and_the_rest_is_counted() {
+    on_a_full_disk(
+        "a_disk_that_is_full_in_the_middle_of_a_batch_has_whole_lines_and_the_rest_is_counted",
+        |path| async move { fill_through_a_queue(&path).await },
+    );
+}
+
+#[cfg(unix)]
+async fn fill_through_a_queue(path: &Path) {
+    let queue = QueuedSink::new(JsonLinesSink::open(path).unwrap()).unwrap();
+    let bench = Bench::with(|builder| builder.audit(queue.clone()));
+    let token = bench.token(Scope::ReadOnly).await;
+    for _ in 0..200 {
+        assert_eq!(bench.status(&token).await, 200);
     }
-    let folder = Folder::new("full");
-    let name = "json_lines::on_a_full_disk_what_cannot_be_recorded_is_refused_and_leaves_no_fragment";
-    let mut confined = Command::new("sh");
-    confined.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-    let output = confined.args(["--exact", name]).env(CONFINED, folder.at("audit.jsonl")).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    queue.flush().await;
+    let tally = queue.tally().unwrap();
+    let whole = lines(path).iter().filter(|line| text(line, "action") == Some("authenticate")).count() as u64;
+    assert!((5..50).contains(&whole), "{whole} lines in some KiB");
+    assert_eq!((tally.written, tally.lost, tally.queued), (whole, 200 - whole, 0));
+    assert!(std::fs::read(path).unwrap().ends_with(b"}\n"), "cut back to whole lines");
 }
 
 #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! axum on loopback: requests a second and server CPU for each, with and without a gate, under a load from another
 //! process.
 //!
-//! `cargo run --release --manifest-path benches/Cargo.toml --bin http -- [--rounds 7] [--raw FILE]`
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin http -- [--rounds 7] [--only TEXT] [--raw FILE]`, where
+//! TEXT is a part of the names of the servers to be measured.
 //!
 //! Every server is a process of its own with one thread (and a queue's), the load another with one. In each round each
 //! server is measured beside the bare one, directly after it, and compared with it alone.
@@ -28,7 +29,9 @@ fn main() {
 
 fn measure(rounds: usize) {
     let bare = Server::start(serve::BARE);
-    let servers: Vec<Server> = serve::NAMES.iter().map(|name| Server::start(name)).collect();
+    let only: String = arguments::value("--only").unwrap_or_default();
+    let chosen = serve::NAMES.iter().filter(|name| name.contains(&only));
+    let servers: Vec<Server> = chosen.map(|name| Server::start(name)).collect();
     let mut measured: Vec<Vec<(Told, Told)>> = servers.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for (server, measured) in servers.iter().zip(&mut measured) {
