@@ -377,7 +377,7 @@ impl Core {
     fn decided(&self, found: &Found, verdict: Verdict, now: Moment) -> Verdict {
         let shown = verdict.as_ref().ok().map(AuthenticatedToken::secret_slot);
         if let Some(hash) = shown.and_then(|slot| found.known.tells_successor(slot, now.wall)) {
-            self.upkeep.give(Chore::succeed(found.known.record.id(), hash));
+            self.upkeep.give(Chore::succeed(found.known.id, hash));
         }
         verdict
     }

@@ -19,12 +19,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::entry::{Known, Trust};
+use super::entry::Trust;
 use super::generations::Mark;
-use super::proof::Tag;
-use crate::decision::{AuthenticatedToken, GateId};
+use crate::decision::{AuthenticatedToken, GateId, Known};
 use crate::sync::thread_local;
-use crate::token::SecretSlot;
+use crate::token::Tag;
 
 /// A power of two. More would not stay in a core's nearest cache.
 const SEATS: usize = 128;
@@ -35,7 +34,6 @@ pub(super) struct Copied {
     pub(super) mark: Mark,
     /// Of the whole text that was presented, so that one like it is known to be well formed.
     pub(super) text_tag: Tag,
-    pub(super) slot: SecretSlot,
     pub(super) trust: Trust,
     pub(super) known: Arc<Known>,
     /// The same as in `known`, with a count of references of its own.

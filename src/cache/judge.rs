@@ -1,30 +1,32 @@
 //! From a record and a claim to a verdict, as far as no hash is needed.
 
+use std::sync::Arc;
+
 use super::{Cache, Claim, Found};
 use crate::clock::Moment;
-use crate::decision::{Reason, Verdict};
+use crate::decision::{AuthenticatedToken, Reason, Verdict};
 use crate::secret::SecretHash;
 use crate::token::SecretSlot;
 
 impl Cache {
     /// What the record alone says of a claim, apart from secrets that have yet to be hashed.
     pub(crate) fn judge(&self, claim: &Claim, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Judgement {
-        let record = &found.known.record;
-        if let Err(reason) = record.check_live(now.wall) {
+        let known = &found.known;
+        if let Err(reason) = known.check_live(now.wall) {
             return Judgement::Decided(Err(reason.into()));
         }
-        let live = SecretSlot::ALL.into_iter().filter_map(|slot| Some((slot, record.live_secret(slot, now.wall)?)));
+        let proven = proven.map(|hash| self.fingerprints.of(hash));
         let mut candidates = Vec::new();
-        for (slot, hash) in live {
-            if proven == Some(hash) || found.proofs.matches(slot, &claim.tag) {
-                return Judgement::Decided(Ok(found.known.token.by(slot)));
+        for slot in SecretSlot::ALL.into_iter().filter(|slot| known.is_live(*slot, now.wall)) {
+            let is_proven = proven.is_some() && proven == known.fingerprint(slot);
+            if is_proven || known.matches(slot, &claim.tag) {
+                return Judgement::Decided(Ok(AuthenticatedToken::of_known(self.gate, Arc::clone(known), slot)));
             }
             // A secret that is proved already is another one; a guess at it needs no hash.
-            if found.proofs.of(slot).is_none() && !hash.rules_out(&claim.id, &claim.secret) {
-                candidates.push(hash.clone());
-            }
+            let unproved = known.hash(slot).filter(|_| known.proof(slot).is_none());
+            candidates.extend(unproved.filter(|hash| !hash.rules_out(&claim.id, &claim.secret)).cloned());
         }
-        if candidates.is_empty() || self.is_refuted(claim, record, &candidates, now) {
+        if candidates.is_empty() || self.is_refuted(claim, known, &candidates, now) {
             return Judgement::Decided(Err(Reason::Mismatch));
         }
         Judgement::Prove(candidates)
