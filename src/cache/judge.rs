@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cache, Claim, Found};
+use super::{Cache, Claim, Found, Known, key_of};
 use crate::clock::Moment;
 use crate::decision::{AuthenticatedToken, Reason, Verdict};
 use crate::secret::SecretHash;
@@ -20,7 +20,7 @@ impl Cache {
         for slot in SecretSlot::ALL.into_iter().filter(|slot| known.is_live(*slot, now.wall)) {
             let is_proven = proven.is_some() && proven == known.fingerprint(slot);
             if is_proven || known.matches(slot, &claim.tag) {
-                return Judgement::Decided(Ok(AuthenticatedToken::of_known(self.gate, Arc::clone(known), slot)));
+                return Judgement::Decided(Ok(AuthenticatedToken::of_known(self.gate, self.shared(known), slot)));
             }
             // A secret that is proved already is another one; a guess at it needs no hash.
             let unproved = known.hash(slot).filter(|_| known.proof(slot).is_none());
@@ -30,6 +30,13 @@ impl Cache {
             return Judgement::Decided(Err(Reason::Mismatch));
         }
         Judgement::Prove(candidates)
+    }
+
+    /// The proved entry where it says the same as `known`: who uses the token notes there that it is used.
+    fn shared(&self, known: &Arc<Known>) -> Arc<Known> {
+        let says = |known: &Known| (known.version, known.owner_barred, known.narrowed);
+        let same = |kept: &Arc<Known>| (says(kept) == says(known)).then(|| Arc::clone(kept));
+        self.proved.read(&key_of(&known.id), same).flatten().unwrap_or_else(|| Arc::clone(known))
     }
 }
 
