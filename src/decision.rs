@@ -1,6 +1,7 @@
 //! What a gate decides about a request, and what handlers learn of an admitted token.
 
 mod issue_refusal;
+mod known;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,12 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use issue_refusal::IssueRefusal;
+pub(crate) use known::{Known, Place, Until};
 
 use crate::access::Access;
 use crate::clock::{Span, Timestamp};
 use crate::id::{Label, OwnerId, TokenId};
 use crate::scope::Scope;
-use crate::token::{Attributes, DeadReason, Noted, RetiringSecret, SecretSlot, TokenRecord};
+#[cfg(any(test, feature = "test-util"))]
+use crate::token::TokenRecord;
+use crate::token::{Attributes, DeadReason, SecretSlot};
 
 /// A token whose holder has proved it: what handlers may know. Holds no secret; a clone is one reference count.
 ///
@@ -33,53 +37,29 @@ use crate::token::{Attributes, DeadReason, Noted, RetiringSecret, SecretSlot, To
 /// ```
 #[derive(Clone)]
 pub struct AuthenticatedToken {
-    admitted: Arc<Admitted>,
+    admitted: Arc<Known>,
+    gate: GateId,
     slot: SecretSlot,
 }
 
-#[derive(Clone)]
-struct Admitted {
-    gate: GateId,
-    id: TokenId,
-    owner: OwnerId,
-    label: Label,
-    scope: Scope,
-    narrowed: bool,
-    expires_at: Option<Timestamp>,
-    retires_at: Option<Timestamp>,
-    attributes: Attributes,
-    noted: Noted,
-}
-
 impl AuthenticatedToken {
+    /// A token that `gate` has admitted.
+    pub(crate) fn of_known(gate: GateId, known: Arc<Known>, slot: SecretSlot) -> Self {
+        Self { admitted: known, gate, slot }
+    }
+
+    /// A token of this record that no gate has admitted.
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn of_record(gate: GateId, record: &TokenRecord) -> Self {
-        let admitted = Admitted {
-            gate,
-            id: record.id(),
-            owner: record.owner().clone(),
-            label: record.label().clone(),
-            scope: record.scope(),
-            narrowed: record.narrowed(),
-            expires_at: record.expires_at(),
-            retires_at: record.retiring().map(RetiringSecret::until),
-            attributes: record.attributes().clone(),
-            noted: Noted::never(),
-        };
-        Self { admitted: Arc::new(admitted), slot: SecretSlot::Current }
+        Self::of_known(gate, Arc::new(Known::of_record(record, |_| 0)), SecretSlot::Current)
     }
 
     /// A token as a history remembers it: no gate admitted it, and its attributes were not kept.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn remembered(token: Remembered) -> Self {
         let Remembered { id, owner, label, scope, narrowed, expires_at, retires_at, slot } = token;
-        let (gate, attributes, noted) = (GateId::NONE, Attributes::default(), Noted::never());
-        let admitted = Admitted { gate, id, owner, label, scope, narrowed, expires_at, retires_at, attributes, noted };
-        Self { admitted: Arc::new(admitted), slot }
-    }
-
-    /// The same token, proved by its secret in `slot`.
-    pub(crate) fn by(&self, slot: SecretSlot) -> Self {
-        Self { admitted: Arc::clone(&self.admitted), slot }
+        let known = Known::told(id, owner, label, scope).limited(narrowed, expires_at).retiring_at(retires_at);
+        Self::of_known(GateId::NONE, Arc::new(known), slot)
     }
 
     /// The token's public id.
@@ -129,20 +109,20 @@ impl AuthenticatedToken {
     /// is phasing out, or the token's expiry; `None` for never.
     #[must_use]
     pub fn works_until(&self) -> Option<Timestamp> {
-        let overlap = self.admitted.retires_at.filter(|_| self.slot == SecretSlot::Retiring);
+        let overlap = self.admitted.retires_at().filter(|_| self.slot == SecretSlot::Retiring);
         [overlap, self.admitted.expires_at].into_iter().flatten().min()
     }
 
     /// The first instant at which its retiring secret no longer works.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn retires_at(&self) -> Option<Timestamp> {
-        self.admitted.retires_at
+        self.admitted.retires_at()
     }
 
     /// The application's attributes.
     #[must_use]
     pub fn attributes(&self) -> &Attributes {
-        &self.admitted.attributes
+        self.admitted.attributes()
     }
 
     /// Whether its scope permits an access, for handlers that decide finer than the gate.
@@ -159,7 +139,12 @@ impl AuthenticatedToken {
 
     /// The same token with a count of references of its own.
     pub(crate) fn detached(&self) -> Self {
-        Self { admitted: Arc::new(Admitted::clone(&self.admitted)), slot: self.slot }
+        Self { admitted: Arc::new(Known::clone(&self.admitted)), ..*self }
+    }
+
+    /// What is known of it, with the count of references that it shares.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.admitted)
     }
 
     #[cfg(test)]
@@ -169,7 +154,7 @@ impl AuthenticatedToken {
 
     /// Which gate admitted it.
     pub(crate) fn gate(&self) -> GateId {
-        self.admitted.gate
+        self.gate
     }
 }
 
@@ -182,7 +167,7 @@ impl fmt::Debug for AuthenticatedToken {
             .field("scope", &self.scope())
             .field("secret_slot", &self.slot)
             .field("expires_at", &self.admitted.expires_at)
-            .field("attributes", &self.admitted.attributes)
+            .field("attributes", self.admitted.attributes())
             .finish()
     }
 }
@@ -202,20 +187,24 @@ pub(crate) struct Remembered {
 
 /// One gate of this process: all clones of one layer share it. Never 0, which stands for no gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct GateId(u64);
+pub(crate) struct GateId(u32);
 
 impl GateId {
     /// For tokens that no gate has admitted, such as those a test makes, and those a history tells of.
     #[cfg(any(test, feature = "postgres", feature = "sqlite", feature = "test-util"))]
     pub(crate) const NONE: Self = Self(0);
 
-    pub(crate) const fn number(self) -> u64 {
-        self.0
+    pub(crate) fn number(self) -> u64 {
+        self.0.into()
     }
 
     pub(crate) fn next() -> Self {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        // No process has had four thousand million gates; the last number would be given again, never 0.
+        let next = |last: u32| last.checked_add(1);
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        Self(last.unwrap_or(u32::MAX - 1) + 1)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Names: which token, whose token, and what people call it.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -150,7 +152,7 @@ impl OwnerId {
 
 /// What people call a token: printable text of 1 to 128 bytes. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Label(Arc<str>);
+pub struct Label(Short);
 
 impl Label {
     /// The greatest length, in bytes of UTF-8.
@@ -163,13 +165,71 @@ impl Label {
     pub fn new(text: impl AsRef<str>) -> Result<Self, TextError> {
         let text = text.as_ref();
         text::check(text, Self::MAX_LEN)?;
-        Ok(Self(text.into()))
+        Ok(Self(Short::new(text)))
     }
 
     /// The label's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
+    }
+}
+
+/// A text that is in place where it is short: no memory of its own, nor a count of references.
+#[derive(Clone)]
+enum Short {
+    Here(u8, [u8; Self::ROOM]),
+    Shared(Arc<str>),
+}
+
+impl Short {
+    const ROOM: usize = 22;
+
+    fn new(text: &str) -> Self {
+        let mut here = [0; Self::ROOM];
+        match (here.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Here(len, here)
+            }
+            _ => Self::Shared(text.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            // It was a text when it came, so neither fallback is ever taken.
+            Self::Here(len, here) => {
+                std::str::from_utf8(here.get(..usize::from(*len)).unwrap_or_default()).unwrap_or_default()
+            }
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Short {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -215,13 +275,13 @@ macro_rules! checked_text {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+                fmt::Debug::fmt(self.as_str(), f)
             }
         }
     };
@@ -270,6 +330,19 @@ mod tests {
         assert_eq!(upper, OwnerId::from_uuid_text("67e55044-10b1-426f-9247-bb680e5fe0c8").unwrap());
         for wrong in ["67e5504410b1426f9247bb680e5fe0c8", "67e55044-10b1-426f-9247-bb680e5fe0cg", "é"] {
             assert_eq!(OwnerId::from_uuid_text(wrong), Err(TextError::NotAUuid), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn labels_of_every_length_are_the_text_they_were() {
+        for len in 1..=Label::MAX_LEN {
+            for text in ["x".repeat(len), "é".repeat(len / 2)].iter().filter(|text| !text.is_empty()) {
+                let label = Label::new(text).unwrap();
+                assert_eq!((label.as_str(), label.to_string()), (text.as_str(), text.clone()));
+                let longer = Label::new(format!("{}z", &text[..text.len().min(127) / 2 * 2])).unwrap();
+                assert_eq!(label.cmp(&longer), text.as_str().cmp(longer.as_str()));
+                assert_eq!(label == longer, text == longer.as_str());
+            }
         }
     }
 

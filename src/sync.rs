@@ -7,14 +7,14 @@
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use std::sync::{Mutex, atomic};
+pub(crate) use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::thread_local;
 
 #[cfg(all(test, shuttle))]
 pub(crate) use modelled::{DashMap, Entry};
 #[cfg(all(test, shuttle))]
-pub(crate) use shuttle::sync::{Mutex, atomic};
+pub(crate) use shuttle::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::thread_local;
 

@@ -355,7 +355,7 @@ impl Core {
 
     fn judge(&self, claim: &Arc<Claim>, found: &Found, proven: Option<&SecretHash>, now: Moment) -> Step {
         let candidates = match self.cache.judge(claim, found, proven, now) {
-            Judgement::Decided(verdict) => return Step::Decided(self.decided(found, verdict, now)),
+            Judgement::Decided(verdict) => return Step::Decided(self.decided(verdict, now)),
             Judgement::Prove(candidates) => candidates,
         };
         match self.verifier.begin(claim, found, candidates) {
@@ -369,16 +369,18 @@ impl Core {
     /// The same record again, now that one of its hashes is proved: no time has passed.
     fn admit_proven(&self, claim: &Claim, found: &Found, hash: &SecretHash, now: Moment) -> Verdict {
         match self.cache.judge(claim, found, Some(hash), now) {
-            Judgement::Decided(verdict) => self.decided(found, verdict, now),
+            Judgement::Decided(verdict) => self.decided(verdict, now),
             Judgement::Prove(_) => Err(Reason::Unavailable(UnavailableCause::Contended)),
         }
     }
 
     /// A verdict on its way to the request. Where it tells that a rotation's new secret is in use, so do we.
-    fn decided(&self, found: &Found, verdict: Verdict, now: Moment) -> Verdict {
-        let shown = verdict.as_ref().ok().map(AuthenticatedToken::secret_slot);
-        if let Some(hash) = shown.and_then(|slot| found.known.tells_successor(slot, now.wall)) {
-            self.upkeep.give(Chore::succeed(found.known.record.id(), hash));
+    fn decided(&self, verdict: Verdict, now: Moment) -> Verdict {
+        let successor = |token: &AuthenticatedToken| {
+            Some((token.id(), token.known().tells_successor(token.secret_slot(), now.wall)?))
+        };
+        if let Some((id, hash)) = verdict.as_ref().ok().and_then(successor) {
+            self.upkeep.give(Chore::succeed(id, hash));
         }
         verdict
     }

@@ -1,70 +1,57 @@
 //! What is remembered of one token.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::News;
+use super::bounded::Kept;
 use super::generations::Mark;
-use super::proof::Proofs;
-use super::{Hit, News};
 use crate::clock::{Moment, Monotonic, Timestamp};
-use crate::decision::{AuthenticatedToken, GateId};
+use crate::decision::{Known, Place, Until};
 use crate::secret::SecretHash;
-use crate::token::{DeadReason, RetiringSecret, SecretSlot, TokenRecord};
+use crate::token::{DeadReason, SecretSlot};
 
-/// A record, and what handlers will be told of it.
-#[derive(Debug)]
-pub(crate) struct Known {
-    pub(crate) record: TokenRecord,
-    pub(crate) token: AuthenticatedToken,
-    /// Whether somebody has been told that the record is due: once is enough.
-    told: AtomicBool,
-    /// Whether somebody has been told that a rotation's new secret is in use.
-    succeeded: AtomicBool,
+/// The secret that was shown, and what it tells the background. The news are boxed, because there rarely are any.
+pub(super) type Shown = (SecretSlot, Option<Box<News>>);
+
+impl Kept for Known {
+    type Key = u128;
+
+    fn key(&self) -> u128 {
+        super::key_of(&self.id)
+    }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
 }
 
 impl Known {
-    pub(crate) fn new(gate: GateId, record: TokenRecord) -> Arc<Self> {
-        let token = AuthenticatedToken::of_record(gate, &record);
-        Arc::new(Self { record, token, told: AtomicBool::new(false), succeeded: AtomicBool::new(false) })
-    }
-
-    /// The same record, limited by what was found beside an older revision of it, too.
-    fn limited_by(self: &Arc<Self>, older: &TokenRecord) -> Arc<Self> {
-        let own = (self.record.owner_barred(), self.record.narrowed());
-        let (barred, narrowed) = (own.0 || older.owner_barred(), own.1 || older.narrowed());
-        if own == (barred, narrowed) {
-            return Arc::clone(self);
-        }
-        Self::new(self.token.gate(), self.record.clone().with_owner_barred(barred).with_narrowed(narrowed))
-    }
-
     /// What becomes of a request that shows the secret in `slot`, if it is proved to be in one, while this is trusted.
     /// `None` where it takes more to decide.
-    pub(crate) fn hit(
+    pub(super) fn hit(
         &self,
-        token: &AuthenticatedToken,
         slot: Option<SecretSlot>,
         trust: &Trust,
         now: Moment,
-    ) -> Option<Result<Hit, DeadReason>> {
-        if let Err(reason) = self.record.check_live(now.wall) {
+    ) -> Option<Result<Shown, DeadReason>> {
+        if let Err(reason) = self.check_live(now.wall) {
             return Some(Err(reason));
         }
-        let slot = slot.filter(|slot| self.record.live_secret(*slot, now.wall).is_some())?;
-        let due = trust.is_due(now) && first(&self.told);
+        let slot = slot.filter(|slot| self.is_live(*slot, now.wall))?;
+        let due = trust.is_due(now) && self.told.first();
         let successor = self.tells_successor(slot, now.wall);
         let news = (due || successor.is_some()).then(|| Box::new(News { due, successor }));
-        Some(Ok(Hit { token: token.by(slot), news }))
+        Some(Ok((slot, news)))
     }
 
     /// Until when a [hit](Self::hit) at `now` would be the same again, unless something is changed: then the entry has to
     /// be asked.
     pub(crate) fn unchanged_until(&self, slot: SecretSlot, trust: &Trust, now: Moment) -> FreshUntil {
         let FreshUntil(trusted) = trust.end(now);
-        let retires = self.record.retiring().map(RetiringSecret::until).filter(|_| slot == SecretSlot::Retiring);
-        let ends = [self.record.expires_at(), retires].into_iter().flatten();
-        let due = trust.due.filter(|_| !self.told.load(Ordering::Relaxed));
+        let retires = self.retires_at().filter(|_| slot == SecretSlot::Retiring);
+        let ends = [self.expires_at, retires].into_iter().flatten();
+        let due = trust.due.filter(|_| !self.told.is_set());
         FreshUntil(Moment {
             wall: ends.fold(trusted.wall, Ord::min),
             monotonic: due.into_iter().fold(trusted.monotonic, Ord::min),
@@ -74,16 +61,54 @@ impl Known {
     /// The hash of the current secret, where it was shown while a rotation phases out another, and the store may not
     /// know yet that it is in use. Answers so once.
     pub(crate) fn tells_successor(&self, shown: SecretSlot, now: Timestamp) -> Option<SecretHash> {
-        let overlap = self.record.retiring().is_some_and(|old| now < old.until() && !old.successor_used());
-        let shown = shown == SecretSlot::Current && overlap && first(&self.succeeded);
-        shown.then(|| self.record.secret().clone())
+        let overlap = self.retiring().is_some_and(|old| now < old.until() && !old.successor_used());
+        let shown = shown == SecretSlot::Current && overlap && self.succeeded.first();
+        shown.then(|| self.hash(SecretSlot::Current).cloned()).flatten()
     }
-}
 
-/// Whether this is the first time it is asked. Reading first keeps the line shared between cores: what is told of once
-/// is asked often.
-fn first(told: &AtomicBool) -> bool {
-    !told.load(Ordering::Relaxed) && !told.swap(true, Ordering::Relaxed)
+    /// How far it is believed, if it is; `ahead` is how long before its end it is due.
+    pub(super) fn trust(&self, ahead: Duration) -> Option<Trust> {
+        self.trusted.is_set().then(|| match (FreshUntil(self.until.moment()), self.excuse()) {
+            (until, Some((excused, due))) => Trust { until, excused: Some(FreshUntil(excused)), due: Some(due) },
+            (until, None) => Trust { until, excused: None, due: until.due(ahead) },
+        })
+    }
+
+    pub(super) fn is_fresh(&self, now: Moment) -> bool {
+        self.trust(Duration::ZERO).is_some_and(|trust| trust.holds(now))
+    }
+
+    /// The same, believed until then.
+    pub(super) fn trusted(mut self, until: Option<FreshUntil>) -> Self {
+        self.set_excuse(None);
+        self.until = until.map(|until| Until::new(until.0)).unwrap_or_default();
+        self.trusted.set(until.is_some());
+        self
+    }
+
+    /// The same, believed a little longer though it has reached its end; `None` where nothing excuses it.
+    pub(super) fn excused(&self, now: Moment, max: Duration) -> Option<Self> {
+        let excused = self.trust(Duration::ZERO)?.excuse(now, max)?;
+        let mut known = self.clone();
+        known.set_excuse(excused.excused.map(|until| until.0).zip(excused.due));
+        known.told.set(false);
+        Some(known)
+    }
+
+    /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
+    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
+    /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
+    pub(super) fn updated(&self, known: &Self, until: Option<FreshUntil>) -> Self {
+        let mut newer = if self.version > known.version { self.clone() } else { known.clone() };
+        if self.version > known.version {
+            newer.owner_barred |= known.owner_barred;
+            newer.narrowed |= known.narrowed;
+            newer.told.set(false);
+        } else {
+            newer.carry_over(self);
+        }
+        newer.trusted(until)
+    }
 }
 
 /// How long a record may be believed: until either clock has reached it. The monotonic clock stands still while a
@@ -94,6 +119,12 @@ pub(crate) struct FreshUntil(pub(crate) Moment);
 impl FreshUntil {
     pub(crate) fn holds(self, now: Moment) -> bool {
         now.monotonic < self.0.monotonic && now.wall < self.0.wall
+    }
+
+    /// When it is time to look again, so long before the end; `None` for not before it.
+    fn due(self, ahead: Duration) -> Option<Monotonic> {
+        let end = self.0.monotonic;
+        (!ahead.is_zero()).then(|| Monotonic::from_start(end.since(Monotonic::from_start(ahead))))
     }
 
     /// The earlier of both, by either clock.
@@ -120,12 +151,6 @@ impl Trust {
     /// How long after a failed look-up the next one is due: early enough to end within the excuse.
     const RETRY: Duration = Duration::from_secs(2);
 
-    /// Trust in an answer to a question asked at `started`.
-    pub(crate) fn since(started: Moment, ttl: Duration, ahead: Duration) -> Self {
-        let due = (!ahead.is_zero()).then(|| started.monotonic + ttl.saturating_sub(ahead));
-        Self { until: FreshUntil(started + ttl), excused: None, due }
-    }
-
     pub(crate) fn holds(&self, now: Moment) -> bool {
         self.until.holds(now) || self.excused.is_some_and(|excused| excused.holds(now))
     }
@@ -149,55 +174,12 @@ impl Trust {
     }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) known: Arc<Known>,
-    pub(crate) proofs: Proofs,
-    /// `None` is distrust: ask the store before the next use. The proofs stay.
-    pub(crate) trust: Option<Trust>,
-}
-
-impl Entry {
-    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
-        self.trust.is_some_and(|trust| trust.holds(now))
-    }
-
-    /// Believes a proved record that has reached its end a little longer; `false` where nothing excuses it.
-    pub(crate) fn excuse(&mut self, now: Moment, max: Duration) -> bool {
-        let excused = self.trust.and_then(|trust| trust.excuse(now, max));
-        if excused.is_some() {
-            self.trust = excused;
-            self.known.told.store(false, Ordering::Relaxed);
-        }
-        excused.is_some()
-    }
-
-    /// This entry after the store answered with `known`: the newer record counts, so a lagging replica cannot revive
-    /// what was revoked. Of equal revisions the later answer counts: a bar on the owner changes no revision, nor does a
-    /// policy. And neither may be lost with an older revision: a record that the desk has taught comes without them.
-    pub(crate) fn updated(&self, known: &Arc<Known>, trust: Option<Trust>) -> Self {
-        if self.known.record.version() > known.record.version() {
-            self.known.told.store(false, Ordering::Relaxed);
-            return Self { known: self.known.limited_by(&known.record), trust, ..self.clone() };
-        }
-        let proofs = self.proofs.carried(&self.known.record, &known.record);
-        Self { known: Arc::clone(known), proofs, trust }
-    }
-}
-
 /// A record that may be judged now, with the proofs there are.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) known: Arc<Known>,
-    pub(crate) proofs: Proofs,
     /// Where the generations stood before the record was read.
     pub(crate) mark: Mark,
-}
-
-impl Found {
-    pub(crate) fn of(entry: &Entry, mark: Mark) -> Self {
-        Self { known: Arc::clone(&entry.known), proofs: entry.proofs, mark }
-    }
 }
 
 #[cfg(test)]
@@ -207,9 +189,9 @@ mod tests {
     use crate::id::{Label, OwnerId, TokenId};
     use crate::scope::Scope;
     use crate::secret::SecretHash;
-    use crate::token::Revision;
+    use crate::token::{RetiringSecret, Revision, TokenRecord};
 
-    fn limited(revision: Revision, barred: bool, narrowed: bool) -> Entry {
+    fn limited(revision: Revision, barred: bool, narrowed: bool) -> Known {
         let (owner, label) = (OwnerId::new("alice").unwrap(), Label::new("laptop").unwrap());
         let hash = SecretHash::parse("$none$").unwrap();
         let id = TokenId::from_digest(&[0; 32]);
@@ -217,13 +199,11 @@ mod tests {
             .with_revision(revision)
             .with_owner_barred(barred)
             .with_narrowed(narrowed);
-        Entry { known: Known::new(GateId::NONE, record), proofs: Proofs::default(), trust: None }
+        Known::of_record(&record, |_| 0)
     }
 
-    fn limits(entry: &Entry) -> (bool, bool) {
-        let (record, token) = (&entry.known.record, &entry.known.token);
-        assert_eq!(token.scope() == Scope::ReadOnly, record.narrowed(), "handlers are told the same");
-        (record.owner_barred(), record.narrowed())
+    fn limits(known: &Known) -> (bool, bool) {
+        (known.owner_barred, known.narrowed)
     }
 
     #[test]
@@ -233,13 +213,13 @@ mod tests {
         for (known, answered) in flags.into_iter().flat_map(|known| flags.map(|answered| (known, answered))) {
             let updated = |first, second| {
                 let (before, after) = (limited(first, known.0, known.1), limited(second, answered.0, answered.1));
-                before.updated(&after.known, None)
+                before.updated(&after, None)
             };
             assert_eq!(limits(&updated(old, new)), answered, "a newer record");
             assert_eq!(limits(&updated(new, new)), answered, "a later answer");
             let lagging = updated(new, old);
             assert_eq!(limits(&lagging), (known.0 || answered.0, known.1 || answered.1), "an older record");
-            assert_eq!(lagging.known.record.revision(), new);
+            assert_eq!(lagging.version.revision(), new);
         }
     }
 
@@ -252,35 +232,32 @@ mod tests {
         Moment { wall: Timestamp::from_unix_seconds(wall), monotonic }
     }
 
-    fn known(revision: u64) -> Arc<Known> {
+    fn record(made: u64, revision: u64) -> Known {
+        Known::of_record(&stored(made, revision), |_| 0)
+    }
+
+    fn stored(made: u64, revision: u64) -> TokenRecord {
         let (id, owner, label) = (TokenId::generate().unwrap(), OwnerId::new("o").unwrap(), Label::new("l").unwrap());
         let hash = SecretHash::parse("$sha256$v=1$AAAA").unwrap();
-        let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, Timestamp::from_unix_seconds(1));
-        Known::new(GateId::NONE, record.with_revision(Revision::new(revision)))
+        let record = TokenRecord::new(id, owner, label, Scope::ReadOnly, hash, Timestamp::from_unix_seconds(made));
+        record.with_revision(Revision::new(revision))
     }
 
-    /// A record in its first revision that was made so many seconds after those of [`known`].
-    fn made_later(seconds: u64) -> Arc<Known> {
-        let known = known(1);
-        let record = TokenRecord::new(
-            known.record.id(),
-            known.record.owner().clone(),
-            known.record.label().clone(),
-            known.record.scope(),
-            known.record.secret().clone(),
-            Timestamp::from_unix_seconds(1 + seconds),
-        );
-        Known::new(GateId::NONE, record)
+    fn since(started: Moment) -> FreshUntil {
+        FreshUntil(started + TTL)
     }
 
-    fn entry(revision: u64) -> Entry {
-        let trust = Some(Trust::since(at(100, 100), TTL, AHEAD));
-        Entry { known: known(revision), proofs: Proofs::default(), trust }
+    fn entry(revision: u64) -> Known {
+        record(1, revision).trusted(Some(since(at(100, 100))))
+    }
+
+    fn trust(started: Moment, ahead: Duration) -> Trust {
+        record(1, 1).trusted(Some(since(started))).trust(ahead).unwrap()
     }
 
     #[test]
     fn trust_ends_where_either_clock_says_so() {
-        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        let trust = trust(at(100, 500), AHEAD);
         for (wall, monotonic, holds) in [
             (100, 500, true),
             (159, 559, true),
@@ -296,15 +273,15 @@ mod tests {
 
     #[test]
     fn a_record_is_due_so_long_before_its_end() {
-        let due = |ahead| Trust::since(at(100, 500), TTL, ahead).due;
+        let due = |ahead| trust(at(100, 500), ahead).due;
         assert_eq!(due(AHEAD), Some(at(0, 550).monotonic));
-        assert_eq!(due(TTL * 2), Some(at(0, 500).monotonic), "at once");
+        assert_eq!(due(TTL), Some(at(0, 500).monotonic), "at once");
         assert_eq!(due(Duration::ZERO), None, "never");
     }
 
     #[test]
     fn an_excuse_lasts_for_five_seconds_and_no_longer_than_it_may() {
-        let trust = Trust::since(at(100, 500), TTL, AHEAD);
+        let trust = trust(at(100, 500), AHEAD);
         let excused = trust.excuse(at(165, 565), TTL).unwrap();
         assert!(excused.holds(at(169, 569)));
         assert!(!excused.holds(at(170, 569)) && !excused.holds(at(169, 570)));
@@ -316,11 +293,12 @@ mod tests {
     }
 
     /// Two secrets, the old one until `retires`; the token until `expires`.
-    fn rotated(retires: u64, expires: u64) -> Arc<Known> {
-        let record = known(1).record.clone().with_expiry(Some(Timestamp::from_unix_seconds(expires)));
+    fn rotated(retires: u64, expires: u64) -> Known {
         let old = SecretHash::parse("$sha256$v=1$BBBB").unwrap();
         let retiring = RetiringSecret::new(old, Timestamp::from_unix_seconds(retires)).with_successor_used(true);
-        Known::new(GateId::NONE, record.with_retiring(Some(retiring)))
+        let record =
+            stored(1, 1).with_expiry(Some(Timestamp::from_unix_seconds(expires))).with_retiring(Some(retiring));
+        Known::of_record(&record, |hash| hash.phc().ends_with('A').into())
     }
 
     #[test]
@@ -329,14 +307,15 @@ mod tests {
         let (mut checked, mut ended) = (0, 0);
         for (retires, expires) in (1..9).flat_map(|retires| (1..9).map(move |expires| (retires, expires))) {
             for (slot, now) in SecretSlot::ALL.into_iter().flat_map(|slot| grid().map(move |now| (slot, now))) {
-                let (known, trust) = (rotated(retires, expires), Trust::since(at(0, 1), TTL / 8, TTL / 20));
-                let shown = |now| known.hit(&known.token, Some(slot), &trust, now).and_then(Result::ok);
+                let known = rotated(retires, expires).trusted(Some(FreshUntil(at(0, 1) + TTL / 8)));
+                let trust = known.trust(TTL / 20).unwrap();
+                let shown = |now| known.hit(Some(slot), &trust, now).and_then(Result::ok);
                 if !trust.holds(now) || shown(now).is_none() {
                     continue;
                 }
                 let until = known.unchanged_until(slot, &trust, now);
                 for later in grid() {
-                    let same = trust.holds(later) && shown(later).is_some_and(|hit| hit.news.is_none());
+                    let same = trust.holds(later) && shown(later).is_some_and(|(_, news)| news.is_none());
                     assert!(same || !until.holds(later), "{slot:?} {retires} {expires} {now:?} {later:?}");
                     checked += usize::from(until.holds(later));
                     ended += usize::from(!same);
@@ -346,39 +325,40 @@ mod tests {
         assert!(checked > 10_000 && ended > 10_000, "{checked} {ended}");
     }
 
-    fn tells_due(entry: &Entry, now: Moment) -> bool {
-        let shown = Some(SecretSlot::Current);
-        let hit = entry.known.hit(&entry.known.token, shown, &entry.trust.unwrap(), now).unwrap().unwrap();
-        hit.news.is_some_and(|news| news.due)
+    fn tells_due(known: &Known, now: Moment) -> bool {
+        let trust = known.trust(AHEAD).unwrap();
+        let (_, news) = known.hit(Some(SecretSlot::Current), &trust, now).unwrap().unwrap();
+        news.is_some_and(|news| news.due)
     }
 
     #[test]
     fn a_due_record_is_told_of_once_and_again_when_it_is_excused() {
-        let mut entry = entry(1);
+        let entry = entry(1);
         assert!(!tells_due(&entry, at(149, 149)));
         assert!(tells_due(&entry, at(150, 150)));
         assert!(!tells_due(&entry, at(150, 150)) && !tells_due(&entry, at(151, 151)));
-        assert!(entry.excuse(at(160, 160), TTL));
+        let entry = entry.excused(at(160, 160), TTL).unwrap();
         assert!(!tells_due(&entry, at(161, 161)));
         assert!(tells_due(&entry, at(162, 162)));
-        assert!(!entry.excuse(at(220, 220), TTL), "it is over");
+        assert!(entry.excused(at(220, 220), TTL).is_none(), "it is over");
     }
 
     #[test]
     fn what_is_distrusted_is_neither_fresh_nor_excused() {
-        let mut entry = Entry { trust: None, ..entry(1) };
+        let entry = entry(1);
+        assert!(entry.is_fresh(at(100, 100)) && entry.excused(at(100, 100), TTL).is_some());
+        entry.trusted.set(false);
         assert!(!entry.is_fresh(at(100, 100)));
-        assert!(!entry.excuse(at(100, 100), TTL));
+        assert!(entry.excused(at(100, 100), TTL).is_none());
     }
 
     #[test]
     fn the_newer_revision_counts_and_of_equals_the_later() {
         let old = entry(2);
-        let trust = Some(Trust::since(at(200, 200), TTL, AHEAD));
         for (revision, replaces) in [(1, false), (2, true), (3, true)] {
-            let known = known(revision);
-            let updated = old.updated(&known, trust);
-            assert_eq!(Arc::ptr_eq(&updated.known, &known), replaces, "{revision}");
+            let known = record(1, revision);
+            let updated = old.updated(&known, Some(since(at(200, 200))));
+            assert_eq!(updated.id == known.id, replaces, "{revision}");
             assert!(updated.is_fresh(at(259, 259)), "the answer is trusted, whatever it said");
         }
     }
@@ -386,8 +366,8 @@ mod tests {
     #[test]
     fn a_record_that_was_made_later_counts_whatever_its_revision() {
         for (seconds, replaces) in [(0, false), (1, true)] {
-            let known = made_later(seconds);
-            assert_eq!(Arc::ptr_eq(&entry(2).updated(&known, None).known, &known), replaces, "{seconds}");
+            let known = record(1 + seconds, 1);
+            assert_eq!(entry(2).updated(&known, None).id == known.id, replaces, "{seconds}");
         }
     }
 }

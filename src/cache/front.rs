@@ -13,17 +13,17 @@
 //!   number than seats cost no allocations.
 //!
 //! # Cost
-//! A hit writes to nothing that another thread reads. Its first admission gives a thread some 24 KiB of seats; a copy
-//! shares the attributes' memory. A copy of what nobody asks for any more stays until its seat is taken, or its thread
+//! A hit writes to nothing that another thread reads. Its first admission gives a thread some 13 KiB of seats; a copy
+//! is a record of its own, which shares the memory of long texts. A copy of what nobody asks for any more stays until its seat is taken, or its thread
 //! ends.
 
 use std::cell::RefCell;
 
 use super::entry::FreshUntil;
 use super::generations::Mark;
-use super::proof::Tag;
 use crate::decision::{AuthenticatedToken, GateId};
 use crate::sync::thread_local;
+use crate::token::Tag;
 
 /// A power of two. More would not stay in a core's nearest cache.
 const SEATS: usize = 128;

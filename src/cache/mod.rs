@@ -37,23 +37,22 @@ use std::time::Duration;
 use ahash::RandomState;
 use zeroize::Zeroizing;
 
-use bounded::Bounded;
-use entry::{Entry, Trust};
-pub(crate) use entry::{Found, FreshUntil, Known};
+use bounded::{Bounded, Kept};
+pub(crate) use entry::{Found, FreshUntil};
 pub(crate) use flight::{Boarded, Landed, Lookup, Lookups};
 use generations::Generations;
 pub(crate) use generations::Mark;
 pub(crate) use judge::Judgement;
-pub(crate) use proof::Tag;
-use proof::{Proofs, TagKey};
+use proof::{Fingerprints, TagKey};
 pub use stats::{CacheStats, LookupStats};
 
 use crate::base62::{self, RandomError};
 use crate::clock::Moment;
 use crate::config::CacheConfig;
-use crate::decision::{AuthenticatedToken, GateId};
+use crate::decision::{AuthenticatedToken, GateId, Known, Place};
 use crate::id::TokenId;
 use crate::secret::{SecretHash, TokenSecret};
+pub(crate) use crate::token::Tag;
 use crate::token::{Cut, DeadReason, ParsedToken, SEALED_LEN, Seal, SecretSlot, TokenRecord, Version};
 
 /// What a request claims: an id, and a secret that may be its.
@@ -104,9 +103,12 @@ pub(crate) struct Cache {
     gate: GateId,
     config: CacheConfig,
     tags: TagKey,
-    proved: Bounded<u128, Entry>,
-    unproved: Bounded<u128, Entry>,
-    negatives: Bounded<Negative, Absence>,
+    fingerprints: Fingerprints,
+    /// How long before its end a record is due.
+    ahead: Duration,
+    proved: Bounded<Known>,
+    unproved: Bounded<Known>,
+    negatives: Bounded<Absence>,
     /// Tells whether a look-up began before an invalidation.
     invalidations: Generations,
     /// Tells a thread whether what it has copied of an entry is still what the entry says.
@@ -121,12 +123,26 @@ enum Negative {
     Refuted(u128, Tag),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Absence {
+    negative: Negative,
+    place: Place,
     until: FreshUntil,
     mark: Mark,
     /// What a refuted secret was judged against: the record, and whether its retiring secret was live.
     judged: Option<(Version, bool)>,
+}
+
+impl Kept for Absence {
+    type Key = Negative;
+
+    fn key(&self) -> Negative {
+        self.negative
+    }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
 }
 
 fn key_of(id: &TokenId) -> u128 {
@@ -140,6 +156,8 @@ impl Cache {
             gate,
             config,
             tags: TagKey::generate()?,
+            fingerprints: Fingerprints::generate()?,
+            ahead: config.ahead(),
             proved: Bounded::new(config.proved, hasher.clone()),
             unproved: Bounded::new(config.unproved, hasher.clone()),
             negatives: Bounded::new(config.negatives, hasher.clone()),
@@ -185,19 +203,22 @@ impl Cache {
         let key = key_of(&claim.id);
         // Before the entry: whatever changes it afterwards outdates this mark.
         let mark = self.changes.mark(key);
-        let (hit, entry) = self.proved.read(&key, |entry| {
-            let trust = entry.trust.filter(|trust| trust.holds(now))?;
-            let slot = SecretSlot::ALL.into_iter().find(|slot| entry.proofs.matches(*slot, &claim.tag));
-            let hit = entry.known.hit(&entry.known.token, slot, &trust, now)?;
-            let kept = slot.filter(|_| hit.is_ok() && front::takes_turn(self.gate, key));
-            Some((hit, kept.map(|slot| (entry.known.token.by(slot), entry.known.unchanged_until(slot, &trust, now)))))
+        let (known, trust, hit) = self.proved.read(&key, |known| {
+            let trust = known.trust(self.ahead).filter(|trust| trust.holds(now))?;
+            let slot = SecretSlot::ALL.into_iter().find(|slot| known.matches(*slot, &claim.tag));
+            Some((Arc::clone(known), trust, known.hit(slot, &trust, now)?))
         })??;
-        if let Some((token, until)) = entry {
+        let (slot, news) = match hit {
+            Ok(hit) => hit,
+            Err(reason) => return Some(Err(reason)),
+        };
+        let until = known.unchanged_until(slot, &trust, now);
+        let token = AuthenticatedToken::of_known(self.gate, known, slot);
+        if front::takes_turn(self.gate, key) {
             let (prefix, text_tag) = (claim.seal.prefix, self.tags.tag_text(&claim.sealed()));
-            let token = token.detached();
-            front::keep(self.gate, key, front::Copied { mark, until, prefix, text_tag, token });
+            front::keep(self.gate, key, front::Copied { mark, until, prefix, text_tag, token: token.detached() });
         }
-        Some(hit)
+        Some(Ok(Hit { token, news }))
     }
 
     /// What is remembered and may be believed now.
@@ -205,8 +226,8 @@ impl Cache {
         let key = key_of(id);
         // Before the entry: whatever distrusts it afterwards outdates this mark.
         let mark = self.invalidations.mark(key);
-        let found = |map: &Bounded<u128, Entry>| {
-            map.read(&key, |entry| entry.is_fresh(now).then(|| Found::of(entry, mark))).flatten()
+        let found = |map: &Bounded<Known>| {
+            map.read(&key, |known| known.is_fresh(now).then(|| Found { known: Arc::clone(known), mark })).flatten()
         };
         if let Some(found) = found(&self.proved).or_else(|| found(&self.unproved)) {
             return Recalled::Found(found);
@@ -225,11 +246,12 @@ impl Cache {
     }
 
     /// Whether a slow hash has refuted this secret lately for these hashes, which are of this record.
-    pub(crate) fn is_refuted(&self, claim: &Claim, record: &TokenRecord, hashes: &[SecretHash], now: Moment) -> bool {
+    pub(crate) fn is_refuted(&self, claim: &Claim, known: &Known, hashes: &[SecretHash], now: Moment) -> bool {
         let key = key_of(&claim.id);
         // A wall clock that was stepped back makes a retired secret live again: that one was not refuted.
-        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some_and(|hash| hashes.contains(hash));
-        let covers = |(version, with): (Version, bool)| version == record.version() && (with || !retiring);
+        let slot = SecretSlot::Retiring;
+        let retiring = known.is_live(slot, now.wall) && known.hash(slot).is_some_and(|hash| hashes.contains(hash));
+        let covers = |(version, with): (Version, bool)| version == known.version && (with || !retiring);
         let negative = Negative::Refuted(key, claim.tag);
         let refuted = self.recall_absence(&negative, now, |absence| absence.judged.is_some_and(covers));
         self.negative_hits.fetch_add(u64::from(refuted), Ordering::Relaxed);
@@ -237,7 +259,7 @@ impl Cache {
     }
 
     fn recall_absence(&self, negative: &Negative, now: Moment, covers: impl Fn(&Absence) -> bool) -> bool {
-        let holds = |absence: &Absence| {
+        let holds = |absence: &Arc<Absence>| {
             absence.until.holds(now) && self.invalidations.is_current(absence.mark) && covers(absence)
         };
         self.negatives.read(negative, holds).unwrap_or(false)
@@ -250,19 +272,18 @@ impl Cache {
 
     /// Whether this secret has been proved against this hash, fresh or not.
     pub(crate) fn has_proof(&self, claim: &Claim, hash: &SecretHash) -> bool {
-        let proves = |entry: &Entry| {
-            let mut probe = Proofs::default();
-            probe.note(&entry.known.record, hash, claim.tag);
-            SecretSlot::ALL.into_iter().any(|slot| probe.of(slot).is_some() && entry.proofs.matches(slot, &claim.tag))
+        let hash = Some(self.fingerprints.of(hash));
+        let proves = |known: &Arc<Known>| {
+            SecretSlot::ALL.into_iter().any(|slot| known.fingerprint(slot) == hash && known.matches(slot, &claim.tag))
         };
         self.proved.read(&key_of(&claim.id), proves).unwrap_or(false)
     }
 
     /// Whether the current secret of this record has been proved, fresh or not.
     pub(crate) fn has_proof_of_current(&self, record: &TokenRecord) -> bool {
-        let proves = |entry: &Entry| {
-            let carried = entry.proofs.carried(&entry.known.record, record);
-            carried.of(SecretSlot::Current).is_some()
+        let hash = Some(self.fingerprints.of(record.secret()));
+        let proves = |known: &Arc<Known>| {
+            SecretSlot::ALL.into_iter().any(|slot| known.fingerprint(slot) == hash && known.proof(slot).is_some())
         };
         self.proved.read(&key_of(&record.id()), proves).unwrap_or(false)
     }
@@ -284,10 +305,12 @@ impl Cache {
             return None;
         };
         self.forget_unknown(key, mark);
-        // When it was used is nothing to judge by, and takes room.
-        let known = Known::new(self.gate, record.with_last_used(None));
-        let trust = Trust::since(started, self.config.ttl, self.config.ahead());
-        Some(self.settle(key, &known, mark, Some((trust, started))))
+        let until = FreshUntil(started + self.config.ttl);
+        Some(self.settle(key, self.known(&record), mark, Some((until, started))))
+    }
+
+    fn known(&self, record: &TokenRecord) -> Known {
+        Known::of_record(record, |hash| self.fingerprints.of(hash))
     }
 
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
@@ -295,29 +318,33 @@ impl Cache {
         let current = || self.invalidations.is_current(mark);
         for map in [&self.proved, &self.unproved] {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
-            map.alter(&key, |entry| entry.trust = entry.trust.filter(|_| !current()));
+            map.alter(&key, |known| {
+                if current() {
+                    known.trusted.set(false);
+                }
+            });
         }
         self.changes.advance(key);
         let is_live = |old: &Absence| old.until.holds(started);
-        self.negatives.merge(Negative::Unknown(key), is_live, |old| match current() {
-            true => Some(Absence { until, mark, judged: None }),
+        let (negative, place) = (Negative::Unknown(key), Place::default());
+        self.negatives.merge(negative, is_live, |old| match current() {
+            true => Some(Arc::new(Absence { negative, place, until, mark, judged: None })),
             // What came late must not erase what a later look-up has found meanwhile.
-            false => old.copied(),
+            false => old.cloned(),
         });
     }
 
     /// The store knows the id by now: that it did not is over, also for a wall clock that is stepped back.
     fn forget_unknown(&self, key: u128, mark: Mark) {
         let outdated = || !self.invalidations.is_current(mark);
-        self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.copied().filter(|_| outdated()));
+        self.negatives.merge(Negative::Unknown(key), |_| true, |old| old.cloned().filter(|_| outdated()));
     }
 
     /// Updates what is remembered of a token with a record: beside its proofs where there are any, else unproved.
-    fn settle(&self, key: u128, known: &Arc<Known>, mark: Mark, answered: Option<(Trust, Moment)>) -> Found {
+    fn settle(&self, key: u128, known: Known, mark: Mark, answered: Option<(FreshUntil, Moment)>) -> Found {
         let trust = answered.map(|(trust, _)| trust);
-        let is_live = |old: &Entry| answered.is_none_or(|(_, started)| old.is_fresh(started));
-        let fresh = Entry { known: Arc::clone(known), proofs: Proofs::default(), trust };
-        let mut settled = fresh.clone();
+        let is_live = |old: &Known| answered.is_none_or(|(_, started)| old.is_fresh(started));
+        let mut settled = Arc::new(known.trusted(trust));
         // Judged while the shard is locked: an invalidation that comes later waits for it, and finds the entry.
         // What nobody has answered is believed by nobody, so no invalidation outdates it: it is kept for its revision.
         let current = || answered.is_none() || self.invalidations.is_current(mark);
@@ -325,27 +352,27 @@ impl Cache {
             key,
             |_| true,
             |old| {
-                settled = old?.updated(known, trust);
+                settled = Arc::new(old?.updated(&settled, trust));
                 if !current() {
                     return old.cloned();
                 }
-                (!settled.proofs.is_empty()).then(|| settled.clone())
+                settled.is_proved().then(|| Arc::clone(&settled))
             },
         );
-        if settled.proofs.is_empty() {
+        if !settled.is_proved() {
             self.unproved.merge(key, is_live, |old| {
-                settled = old.map_or_else(|| settled.clone(), |old| old.updated(&settled.known, trust));
-                if current() { Some(settled.clone()) } else { old.cloned() }
+                settled = old.map_or_else(|| Arc::clone(&settled), |old| Arc::new(old.updated(&settled, trust)));
+                if current() { Some(Arc::clone(&settled)) } else { old.cloned() }
             });
             // A proof may have come between the two maps: it is not to stand on an older record.
-            self.proved.alter(&key, |entry| {
+            self.proved.alter(&key, |known| {
                 if current() {
-                    *entry = entry.updated(&settled.known, trust);
+                    *known = Arc::new(known.updated(&settled, trust));
                 }
             });
         }
         self.changes.advance(key);
-        Found::of(&settled, mark)
+        Found { known: settled, mark }
     }
 
     /// Believes a proved record a little longer, because the store could not be asked; `false` where that is not
@@ -355,7 +382,12 @@ impl Cache {
         let mut excused = false;
         if !max.is_zero() {
             let key = key_of(id);
-            self.proved.alter(&key, |entry| excused = entry.excuse(now, max));
+            self.proved.alter(&key, |known| {
+                if let Some(longer) = known.excused(now, max) {
+                    *known = Arc::new(longer);
+                    excused = true;
+                }
+            });
             // Threads' copies do not know when to ask again.
             self.changes.advance(key);
         }
@@ -372,7 +404,7 @@ impl Cache {
     /// Notes that a secret was proved against a hash of this record. A proof makes nothing believed: what is remembered
     /// of the record keeps the trust it has, and what is not costs a look-up at its next use.
     pub(crate) fn prove(&self, claim: &Claim, found: &Found, hash: &SecretHash) {
-        let key = key_of(&claim.id);
+        let (key, hash) = (key_of(&claim.id), self.fingerprints.of(hash));
         let mut proved = None;
         self.proved.merge(
             key,
@@ -380,34 +412,36 @@ impl Cache {
             |old| {
                 // Read while the shard of the proved is locked: an invalidation goes over the unproved first, so it finds
                 // what is copied here.
-                let latest = self.unproved.read(&key, Entry::clone);
-                let mut entry = match old.or(latest.as_ref()) {
-                    Some(newer) if newer.known.record.version() >= found.known.record.version() => newer.clone(),
+                let latest = self.unproved.read(&key, Arc::clone);
+                let mut known = match old.or(latest.as_ref()) {
+                    Some(newer) if newer.version >= found.known.version => Known::clone(newer),
                     Some(older) => older.updated(&found.known, None),
-                    None => Entry { known: Arc::clone(&found.known), proofs: Proofs::default(), trust: None },
+                    None => Known::clone(&found.known).trusted(None),
                 };
-                entry.proofs.note(&entry.known.record, hash, claim.tag);
-                proved = (!entry.proofs.is_empty()).then(|| entry.known.record.version());
-                proved.map(|_| entry)
+                known.note(hash, claim.tag);
+                proved = known.is_proved().then_some(known.version);
+                proved.map(|_| Arc::new(known))
             },
         );
         // What is newer than the proof's record stays: whoever brought it is about to add it to the proof.
-        let newer = |left: &&Entry| Some(left.known.record.version()) > proved;
+        let newer = |left: &&Arc<Known>| Some(left.version) > proved;
         self.unproved.merge(key, |_| true, |left| left.filter(newer).cloned());
         self.changes.advance(key);
     }
 
     /// Notes that a slow hash has refuted a secret.
     pub(crate) fn refute(&self, claim: &Claim, found: &Found, now: Moment) {
-        let record = &found.known.record;
-        let retiring = record.live_secret(SecretSlot::Retiring, now.wall).is_some();
+        let known = &found.known;
+        let retiring = known.is_live(SecretSlot::Retiring, now.wall);
+        let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
         let absence = Absence {
+            negative,
+            place: Place::default(),
             until: FreshUntil(now + self.config.negative_ttl),
             mark: found.mark,
-            judged: Some((record.version(), retiring)),
+            judged: Some((known.version, retiring)),
         };
-        let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
-        self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(absence));
+        self.negatives.merge(negative, |old| old.until.holds(now), |_| Some(Arc::new(absence)));
     }
 }
 

@@ -5,12 +5,31 @@ use std::sync::Arc;
 use ahash::RandomState;
 use shuttle::thread;
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Kept};
+use crate::decision::Place;
 
 const CAPACITY: usize = 2;
 const THREADS: u32 = 3;
 
-fn map() -> Arc<Bounded<u32, u32>> {
+struct Number(u32, Place);
+
+impl Kept for Number {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.0
+    }
+
+    fn place(&self) -> &Place {
+        &self.1
+    }
+}
+
+fn put(map: &Bounded<Number>, key: u32) {
+    map.merge(key, |_| true, |_| Some(Arc::new(Number(key, Place::default()))));
+}
+
+fn map() -> Arc<Bounded<Number>> {
     Arc::new(Bounded::new(CAPACITY, RandomState::with_seeds(1, 2, 3, 4)))
 }
 
@@ -38,7 +57,7 @@ fn concurrent_insertions_stay_within_the_capacity() {
         let shared = Arc::clone(&map);
         run(move |at| {
             for key in [at, at + THREADS, at] {
-                shared.merge(key, |_| true, |_| Some(at));
+                put(&shared, key);
                 // Each thread may have inserted one that it has yet to make room for.
                 assert!(shared.len() <= CAPACITY + THREADS as usize);
             }
@@ -52,13 +71,13 @@ fn nothing_is_left_behind_that_could_never_be_evicted() {
     check(|| {
         let map = map();
         let shared = Arc::clone(&map);
-        run(move |at| {
-            shared.merge(7, |_| true, |_| Some(at));
+        run(move |_| {
+            put(&shared, 7);
             shared.remove(&7);
-            shared.merge(7, |_| true, |_| Some(at));
+            put(&shared, 7);
         });
         for key in 100..104 {
-            map.merge(key, |_| true, |_| Some(key));
+            put(&map, key);
         }
         assert!(map.read(&7, |_| ()).is_none(), "the oldest by far, and never used");
         assert!(map.len() <= CAPACITY);

@@ -29,7 +29,7 @@ pub(super) fn record(id: TokenId, revision: u64, hash: SecretHash, now: Moment) 
 /// The revision that is remembered and believed.
 fn recalled(cache: &Cache, id: &TokenId, now: Moment) -> Option<u64> {
     match cache.recall(id, now) {
-        Recalled::Found(found) => Some(found.known.record.revision().number()),
+        Recalled::Found(found) => Some(found.known.version.revision().number()),
         Recalled::Unknown | Recalled::Nothing => None,
     }
 }
@@ -91,7 +91,7 @@ fn a_secret_is_refuted_for_one_revision_and_a_while() {
     let (cache, claim, now) = cold();
     let (other, found) = (self::claim(&cache, claim.id), cache.filled(1, &claim, &hash("one"), now));
     let hashes = [hash("one")];
-    let [first, second] = [1, 2].map(|revision| record(claim.id, revision, hash("one"), now));
+    let [first, second] = [1, 2].map(|revision| cache.known(&record(claim.id, revision, hash("one"), now)));
     assert!(!cache.is_refuted(&claim, &first, &hashes, now));
     cache.refute(&claim, &found, now);
     assert!(cache.is_refuted(&claim, &first, &hashes, now));

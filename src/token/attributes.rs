@@ -25,6 +25,8 @@ pub struct Attributes(Option<Arc<[Pair]>>);
 type Pair = (Box<str>, Box<str>);
 
 impl Attributes {
+    pub(crate) const NONE: Self = Self(None);
+
     /// The greatest number of attributes.
     pub const MAX_COUNT: usize = 16;
     /// The greatest length of a name, in bytes of UTF-8.

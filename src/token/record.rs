@@ -291,15 +291,7 @@ impl TokenRecord {
     }
 
     pub(crate) fn check_live(&self, now: Timestamp) -> Result<(), DeadReason> {
-        if self.expires_at.is_some_and(|end| end <= now) {
-            return Err(DeadReason::Expired);
-        }
-        match self.state {
-            TokenState::Active if self.owner_barred => Err(DeadReason::OwnerBarred),
-            TokenState::Active => Ok(()),
-            TokenState::Paused => Err(DeadReason::Paused),
-            TokenState::Revoked => Err(DeadReason::Revoked),
-        }
+        check_live(self.expires_at, self.state, self.owner_barred, now)
     }
 
     /// The hash of a secret that may be presented at `now`.
@@ -315,11 +307,39 @@ impl TokenRecord {
     }
 }
 
+/// Whether a token with this end, in this state, works at `now`.
+#[inline]
+pub(crate) fn check_live(
+    expires_at: Option<Timestamp>,
+    state: TokenState,
+    owner_barred: bool,
+    now: Timestamp,
+) -> Result<(), DeadReason> {
+    if expires_at.is_some_and(|end| end <= now) {
+        return Err(DeadReason::Expired);
+    }
+    match state {
+        TokenState::Active if owner_barred => Err(DeadReason::OwnerBarred),
+        TokenState::Active => Ok(()),
+        TokenState::Paused => Err(DeadReason::Paused),
+        TokenState::Revoked => Err(DeadReason::Revoked),
+    }
+}
+
 /// Which record of an id it was, and how often it had changed: the greater is the newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     created_at: Timestamp,
     revision: Revision,
+}
+
+impl Version {
+    /// Older than any.
+    pub(crate) const NONE: Self = Self { created_at: Timestamp::from_unix_millis(0), revision: Revision::new(0) };
+
+    pub(crate) const fn revision(self) -> Revision {
+        self.revision
+    }
 }
 
 /// Which of a token's secrets was presented.

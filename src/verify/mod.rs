@@ -180,7 +180,7 @@ impl Verifier {
             return Some(Some(proved.clone()));
         }
         let now = Moment::now(&*self.clock);
-        self.cache.is_refuted(claim, &found.known.record, hashes, now).then_some(None)
+        self.cache.is_refuted(claim, &found.known, hashes, now).then_some(None)
     }
 
     fn start(&self, claim: Arc<Claim>, found: Found, picks: Vec<Pick>, landing: Landing) {

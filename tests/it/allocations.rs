@@ -212,6 +212,24 @@ fn a_refusal_allocates_for_its_response_so_often() {
 }
 
 #[test]
+fn a_proved_token_takes_no_more_memory_than_is_said() {
+    const TOKENS: usize = 10_000;
+    let store = MemoryStore::new();
+    let mint = || mint(&store, "alice", Scope::ReadOnly).now_or_never().unwrap().unwrap();
+    let tokens: Vec<PlaintextToken> = (0..TOKENS).map(|_| mint()).collect();
+    // The system's timers are given back by a thread that is not counted.
+    let builder = TokenAuthLayer::builder(store).hasher(Sha256Hasher::new()).clock(ManualClock::default());
+    let inner = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty()))));
+    let mut service = builder.audit(NoAudit::new()).build().unwrap().layer(inner);
+    let mut show = |token| assert_eq!(service.call(bearer(token)).now_or_never().unwrap().unwrap().status(), 200);
+    show(&tokens[0]);
+    let held = allocation_counter::measure(|| tokens[1..].iter().for_each(show)).bytes_current;
+    let bytes = usize::try_from(held).unwrap() / (TOKENS - 1);
+    // The owner's text is shared with the store; 26 bytes are of tables and queues that have room for more.
+    assert!((150..=220).contains(&bytes), "{bytes} bytes");
+}
+
+#[test]
 fn the_counter_counts() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(vec![1_u8])));
     assert_eq!(counted.count_total, 1);
