@@ -7,7 +7,7 @@
 //! | [`CacheConfig::stale_if_error`] | off | serving what may be out of date is the application's choice |
 //! | [`CacheConfig::negative_ttl`] | 5 s | long enough to blunt a flood, short enough for a token made elsewhere |
 //! | [`CacheConfig::proved`] | 100,000 | tokens in use at once; only a proved token takes a place |
-//! | copies of them in each thread, for all gates of a process | 128 | some 24 KiB a thread; fixed |
+//! | copies of them in each thread, for all gates of a process | 128 | some 40 KiB a thread that fills them; fixed |
 //! | [`CacheConfig::unproved`] | 10,000 | records found whose secret nobody has proved yet |
 //! | [`CacheConfig::negatives`] | 10,000 | unknown ids and wrong secrets |
 //! | [`LookupLimits::in_flight`] | 256 | more than a database serves at once, fewer than would drown it |
