@@ -5,16 +5,20 @@
 //! authenticator and in the cache.
 
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
+pub(crate) use dashmap::{DashMap, SharedValue, mapref::entry::Entry};
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
+pub(crate) use std::sync::{Mutex, atomic};
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::thread_local;
 
+/// A map whose keys are all it holds.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) type Shards<T> = DashMap<T, (), ahash::RandomState>;
+
 #[cfg(all(test, shuttle))]
-pub(crate) use modelled::{DashMap, Entry};
+pub(crate) use modelled::{DashMap, Entry, Shards, SharedValue};
 #[cfg(all(test, shuttle))]
-pub(crate) use shuttle::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
+pub(crate) use shuttle::sync::{Mutex, atomic};
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::thread_local;
 
@@ -26,7 +30,84 @@ mod modelled {
     use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
 
-    use shuttle::sync::{Mutex, MutexGuard};
+    use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    pub(crate) use dashmap::SharedValue;
+
+    /// The shards of a dashmap whose keys are all it holds: here one, and its table a list.
+    pub(crate) struct Shards<T>([Shard<T>; 1]);
+
+    pub(crate) struct Shard<T>(RwLock<Table<T>>);
+
+    pub(crate) struct Table<T>(Vec<(u64, (T, SharedValue<()>))>);
+
+    impl<T> Shards<T> {
+        pub(crate) fn with_hasher_and_shard_amount<S>(_: S, _: usize) -> Self {
+            Self([Shard(RwLock::new(Table(Vec::new())))])
+        }
+
+        pub(crate) fn shards(&self) -> &[Shard<T>] {
+            &self.0
+        }
+
+        pub(crate) fn for_each(&self, change: impl Fn(&T)) {
+            self.0.iter().for_each(|shard| shard.write().0.iter().for_each(|(_, (held, _))| change(held)));
+        }
+    }
+
+    impl<T> Shard<T> {
+        pub(crate) fn read(&self) -> RwLockReadGuard<'_, Table<T>> {
+            self.0.read().unwrap()
+        }
+
+        pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Table<T>> {
+            self.0.write().unwrap()
+        }
+    }
+
+    impl<T> Table<T> {
+        pub(crate) fn get(
+            &self,
+            _: u64,
+            mut is_it: impl FnMut(&(T, SharedValue<()>)) -> bool,
+        ) -> Option<&(T, SharedValue<()>)> {
+            self.0.iter().map(|(_, entry)| entry).find(|entry| is_it(entry))
+        }
+
+        pub(crate) fn get_mut(
+            &mut self,
+            _: u64,
+            mut is_it: impl FnMut(&(T, SharedValue<()>)) -> bool,
+        ) -> Option<&mut (T, SharedValue<()>)> {
+            self.0.iter_mut().map(|(_, entry)| entry).find(|entry| is_it(entry))
+        }
+
+        pub(crate) fn insert(
+            &mut self,
+            hash: u64,
+            entry: (T, SharedValue<()>),
+            _: impl Fn(&(T, SharedValue<()>)) -> u64,
+        ) {
+            self.0.push((hash, entry));
+        }
+
+        pub(crate) fn remove_entry(
+            &mut self,
+            _: u64,
+            mut is_it: impl FnMut(&(T, SharedValue<()>)) -> bool,
+        ) -> Option<(T, SharedValue<()>)> {
+            let at = self.0.iter().position(|(_, entry)| is_it(entry))?;
+            Some(self.0.swap_remove(at).1)
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub(crate) fn clear(&mut self) {
+            self.0.clear();
+        }
+    }
 
     pub(crate) struct DashMap<K, V, S = ()> {
         values: Mutex<HashMap<K, V>>,

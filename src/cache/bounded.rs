@@ -4,24 +4,22 @@
 //! a second chance (the CLOCK algorithm). Reading marks a key as used and takes no lock but its shard's.
 //!
 //! # Cost
-//! Beside a value some 25 bytes, where the map is full: a pointer in a table that is three quarters full, and eight bytes in
-//! the queue. There are as many shards as that takes, so a shard that grows moves no more than some thousand pointers while
-//! it is locked.
+//! Beside a value some 27 bytes at worst: nine for a place in a table that may be half empty, and eight in the queue. There are
+//! so many shards that one that grows moves no more than some thousand pointers while it is locked.
 //!
 //! Lock order: the queue, then a shard. Nothing takes the queue while it holds a shard, and no closure given to this
 //! map may use the same map. No guard leaves this file, so none can be held across an await.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 
 use ahash::RandomState;
-use hashbrown::HashTable;
 
 use crate::decision::Place;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{Mutex, Shards, SharedValue};
 
 /// How often one insertion may spare a used key before it evicts the next one all the same: bounds its stall.
 const SECOND_CHANCES: usize = 16;
@@ -38,7 +36,8 @@ pub(crate) trait Kept {
 
 pub(crate) struct Bounded<V> {
     hasher: RandomState,
-    shards: Box<[Shard<V>]>,
+    /// A dashmap of values that know their keys themselves, worked on shard by shard.
+    map: Shards<Held<V>>,
     queue: Mutex<VecDeque<Queued>>,
     tickets: AtomicU32,
     /// How many values there are: counted, because going over the shards takes as many locks.
@@ -47,9 +46,24 @@ pub(crate) struct Bounded<V> {
     capacity: usize,
 }
 
-/// On a cache line of its own: cores that use different shards do not meet.
-#[repr(align(64))]
-struct Shard<V>(RwLock<HashTable<Arc<V>>>);
+/// A value in the map's tables. Its key is its value's: a map that had both would take half as much again.
+struct Held<V>(Arc<V>);
+
+impl<V: Kept> PartialEq for Held<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl<V: Kept> Eq for Held<V> {}
+
+impl<V: Kept> Hash for Held<V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+type Entry<V> = (Held<V>, SharedValue<()>);
 
 /// A turn in the queue. It is an entry's if both are, and says nothing of its key.
 ///
@@ -73,21 +87,11 @@ impl Hashed {
     }
 }
 
-impl<V> Shard<V> {
-    fn read(&self) -> RwLockReadGuard<'_, HashTable<Arc<V>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashTable<Arc<V>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<V: Kept> Bounded<V> {
     pub(crate) fn new(capacity: usize, hasher: RandomState) -> Self {
         Self {
+            map: Shards::with_hasher_and_shard_amount(hasher.clone(), shards(capacity)),
             hasher,
-            shards: (0..shards(capacity)).map(|_| Shard(RwLock::new(HashTable::new()))).collect(),
             queue: Mutex::default(),
             tickets: AtomicU32::new(0),
             size: AtomicUsize::new(0),
@@ -99,8 +103,8 @@ impl<V: Kept> Bounded<V> {
     /// Looks at a value and marks it as used.
     pub(crate) fn read<R>(&self, key: &V::Key, look: impl FnOnce(&Arc<V>) -> R) -> Option<R> {
         let hash = self.hash(key);
-        let table = self.shard(hash)?.read();
-        let value = table.find(hash.in_table(), |value| value.key() == *key)?;
+        let table = self.map.shards().get(self.shard(hash))?.read();
+        let (Held(value), _) = table.get(hash.in_table(), |entry| entry.0.0.key() == *key)?;
         // Storing only when it changes keeps a hot entry's cache line shared between cores.
         if !value.place().used.is_set() {
             value.place().used.set(true);
@@ -111,8 +115,8 @@ impl<V: Kept> Bounded<V> {
     /// Changes a value where there is one.
     pub(crate) fn alter(&self, key: &V::Key, change: impl FnOnce(&mut Arc<V>)) {
         let hash = self.hash(key);
-        let Some(shard) = self.shard(hash) else { return };
-        if let Some(value) = shard.write().find_mut(hash.in_table(), |value| value.key() == *key) {
+        let Some(shard) = self.map.shards().get(self.shard(hash)) else { return };
+        if let Some((Held(value), _)) = shard.write().get_mut(hash.in_table(), |entry| entry.0.0.key() == *key) {
             replace(value, change);
         }
     }
@@ -138,24 +142,26 @@ impl<V: Kept> Bounded<V> {
         hash: Hashed,
         decide: impl FnOnce(Option<&Arc<V>>) -> Option<Arc<V>>,
     ) -> Option<u32> {
-        let mut table = self.shard(hash)?.write();
-        match table.find_entry(hash.in_table(), |value| value.key() == key) {
-            Ok(mut entry) => {
-                match decide(Some(entry.get())) {
-                    Some(value) => replace(entry.get_mut(), |place| *place = value),
+        let is_it = |entry: &Entry<V>| entry.0.0.key() == key;
+        let mut table = self.map.shards().get(self.shard(hash))?.write();
+        match table.get_mut(hash.in_table(), is_it) {
+            Some((Held(old), _)) => {
+                match decide(Some(old)) {
+                    Some(value) => replace(old, |place| *place = value),
                     None => {
-                        drop(entry.remove());
+                        drop(table.remove_entry(hash.in_table(), is_it));
                         self.size.fetch_sub(1, Ordering::Relaxed);
                     }
                 }
                 None
             }
-            Err(absent) => decide(None).map(|value| {
+            None => decide(None).map(|value| {
                 let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
                 // Counted before it is there: whoever removes it counts after that.
                 self.size.fetch_add(1, Ordering::Relaxed);
                 value.place().enter(ticket, false);
-                absent.into_table().insert_unique(hash.in_table(), value, |value| self.hash(&value.key()).in_table());
+                let rehash = |entry: &Entry<V>| self.hash(&entry.0.0.key()).in_table();
+                table.insert(hash.in_table(), (Held(value), SharedValue::new(())), rehash);
                 ticket
             }),
         }
@@ -166,7 +172,7 @@ impl<V: Kept> Bounded<V> {
     }
 
     pub(crate) fn clear(&self) {
-        for shard in &self.shards {
+        for shard in self.map.shards() {
             let mut table = shard.write();
             self.size.fetch_sub(table.len(), Ordering::Relaxed);
             table.clear();
@@ -175,9 +181,10 @@ impl<V: Kept> Bounded<V> {
 
     /// Changes every value, one shard after the other.
     pub(crate) fn alter_all(&self, change: impl Fn(&V)) {
-        for shard in &self.shards {
-            shard.write().iter().for_each(|value| change(value));
-        }
+        #[cfg(not(all(test, shuttle)))]
+        self.map.iter_mut().for_each(|entry| change(&entry.key().0));
+        #[cfg(all(test, shuttle))]
+        self.map.for_each(|held| change(&held.0));
     }
 
     /// How many values there are now.
@@ -215,16 +222,16 @@ impl<V: Kept> Bounded<V> {
     }
 
     fn was_used(&self, turn: Queued) -> bool {
-        let Some(shard) = self.shard(turn.hash) else { return false };
+        let Some(shard) = self.map.shards().get(self.shard(turn.hash)) else { return false };
         let table = shard.read();
-        let value = table.find(turn.hash.in_table(), |value| value.place().ticket() == turn.ticket);
-        value.is_some_and(|value| value.place().used.take())
+        let entry = table.get(turn.hash.in_table(), |entry| entry.0.0.place().ticket() == turn.ticket);
+        entry.is_some_and(|entry| entry.0.0.place().used.take())
     }
 
     /// Takes an entry out, and counts that it has gone.
     fn take(&self, hash: Hashed, is_it: impl Fn(&V) -> bool) -> Option<Arc<V>> {
-        let mut table = self.shard(hash)?.write();
-        let (value, _) = table.find_entry(hash.in_table(), |value| is_it(value)).ok()?.remove();
+        let mut table = self.map.shards().get(self.shard(hash))?.write();
+        let (Held(value), _) = table.remove_entry(hash.in_table(), |entry| is_it(&entry.0.0))?;
         self.size.fetch_sub(1, Ordering::Relaxed);
         Some(value)
     }
@@ -233,10 +240,9 @@ impl<V: Kept> Bounded<V> {
         Hashed((self.hasher.hash_one(key) >> 32) as u32)
     }
 
-    /// Never `None`: the product is below the number of shards.
-    fn shard(&self, hash: Hashed) -> Option<&Shard<V>> {
-        let at = (u64::from(hash.0) * self.shards.len() as u64) >> 32;
-        self.shards.get(at as usize)
+    /// Which shard: always below their number.
+    fn shard(&self, hash: Hashed) -> usize {
+        ((u64::from(hash.0) * self.map.shards().len() as u64) >> 32) as usize
     }
 }
 
@@ -247,18 +253,18 @@ fn replace<V: Kept>(value: &mut Arc<V>, change: impl FnOnce(&mut Arc<V>)) {
     value.place().enter(ticket, used);
 }
 
-/// Enough shards that cores rarely meet, and that each is three quarters full when the map is: a table of 1,024 places
-/// grows when 897 are taken, which random keys reach in one shard of a thousand where 800 are expected.
+/// Enough shards that cores rarely meet, and that each is small.
 fn shards(capacity: usize) -> usize {
     if cfg!(all(test, shuttle)) {
         return 1;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let for_cores = cores.saturating_mul(16).clamp(64, 1024);
-    capacity.div_ceil(FULL_SHARD).clamp(for_cores, 1 << 16)
+    // dashmap asserts a power of two.
+    capacity.div_ceil(FULL_SHARD).clamp(for_cores, 1 << 16).next_power_of_two()
 }
 
-/// How many entries a shard is expected to have.
+/// How many entries a shard has at most, or so.
 const FULL_SHARD: usize = 800;
 
 impl<V> fmt::Debug for Bounded<V> {
@@ -306,11 +312,12 @@ mod tests {
     /// Without marking it as used.
     fn has(map: &Bounded<Number>, key: &u32) -> bool {
         let hash = map.hash(key);
-        map.shard(hash).unwrap().read().find(hash.in_table(), |value| value.0 == *key).is_some()
+        let table = map.map.shards()[map.shard(hash)].read();
+        table.get(hash.in_table(), |entry| entry.0.0.0 == *key).is_some()
     }
 
     fn held(map: &Bounded<Number>) -> usize {
-        map.shards.iter().map(|shard| shard.read().len()).sum()
+        map.map.shards().iter().map(|shard| shard.read().len()).sum()
     }
 
     #[test]
