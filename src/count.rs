@@ -12,23 +12,19 @@ const CELLS: usize = 64;
 /// Who has a cell to itself counts by a load and a store: an atomic addition would have the processor wait for all that
 /// is under way, and nobody else writes there.
 pub(crate) struct Count {
-    own: [Cell; CELLS],
+    /// Not in place: whoever has counts is made on a stack.
+    own: Box<[Cell]>,
     shared: Cell,
 }
 
 /// Two cache lines, because neighbours are fetched in pairs.
+#[derive(Default)]
 #[repr(align(128))]
 struct Cell(AtomicU64);
 
-impl Cell {
-    const fn zero() -> Self {
-        Self(AtomicU64::new(0))
-    }
-}
-
 impl Default for Count {
     fn default() -> Self {
-        Self { own: [const { Cell::zero() }; CELLS], shared: Cell::zero() }
+        Self { own: (0..CELLS).map(|_| Cell::default()).collect(), shared: Cell::default() }
     }
 }
 
