@@ -196,7 +196,7 @@ impl State {
         let places = &self.places;
         let is_time = |wake: &mut Wake| match wake {
             Wake::Anything => true,
-            Wake::Crowd => places.is_crowded(),
+            Wake::Crowd => places.is_crowded() || places.has_report(),
             #[cfg(any(feature = "postgres", feature = "sqlite"))]
             Wake::Proved(enough) => places.proved() >= *enough,
         };

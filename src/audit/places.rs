@@ -154,6 +154,11 @@ impl Places {
         Some(self.hold(next))
     }
 
+    /// Whether a turn to report in is asked for: whoever was refused waits for what it comes to.
+    pub(super) const fn has_report(&self) -> bool {
+        self.report.is_some()
+    }
+
     /// Takes several turns at once; `false` where there is nothing to do. With no events, it is to report.
     ///
     /// Proved events that come meanwhile wait for the batch: so it has no more noise than its share of the turns, also

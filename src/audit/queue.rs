@@ -113,7 +113,9 @@ impl Queue {
         loop {
             let (written, failure) = self.write(left);
             let (some, rest) = (!written.is_empty(), left.get(written.len() + 1..).unwrap_or_default());
-            let works = guarded(|| self.account_for(failure)).unwrap_or(false) || some;
+            // What was written before a failure says nothing of the sink as it is after it.
+            let clean = failure.is_none();
+            let works = guarded(|| self.account_for(failure)).unwrap_or(false) || (clean && some);
             if rest.is_empty() {
                 return self.intake.settle(|state| {
                     state.learn(wrote, works);

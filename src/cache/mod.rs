@@ -316,7 +316,8 @@ impl Cache {
     fn remember_unknown(&self, key: u128, started: Moment, mark: Mark) {
         let until = FreshUntil(started + self.config.negative_ttl);
         let current = || self.invalidations.is_current(mark);
-        for map in [&self.proved, &self.unproved] {
+        // In this order, which is the way an entry goes while its secret is being proved.
+        for map in [&self.unproved, &self.proved] {
             // Not removed: a replica that lags behind the token's creation must not erase what is known of its end.
             map.alter(&key, |known| {
                 if current() {

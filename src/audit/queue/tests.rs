@@ -1,5 +1,5 @@
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Weak};
 use std::task::{self, Context, Waker};
 use std::thread::JoinHandle;
@@ -301,6 +301,27 @@ impl AuditSink for Watching {
             self.0.lock().unwrap().push(queue.take_in(allowed(1)).is_ok());
         }
         Err(AuditError::new("it fails"))
+    }
+}
+
+/// Takes so many events and reports, and fails for all that come after.
+struct Dying(AtomicU64);
+
+impl AuditSink for Dying {
+    fn record(&self, _: &AuditEvent<'_>) -> Result<(), AuditError> {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| AuditError::new("it is dead"))
+    }
+}
+
+#[test]
+fn a_sink_that_dies_in_a_batch_fails_whatever_it_took_before() {
+    for taken in 0..4 {
+        let queue = queue(Dying(AtomicU64::new(taken)), 160, 10);
+        (0..4).for_each(|number| queue.take_in(allowed(number)).unwrap());
+        queue.drain();
+        assert_eq!(queue.accounts(), [taken, 0, 0, 4 - taken, 0]);
+        assert!(queue.take_in(allowed(9)).is_err(), "it took {taken} of 4");
     }
 }
 
