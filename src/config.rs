@@ -6,7 +6,7 @@
 //! | [`CacheConfig::refresh_ahead`] | a fifth of the TTL | a token in use is looked up again before anybody has to wait for it |
 //! | [`CacheConfig::stale_if_error`] | off | serving what may be out of date is the application's choice |
 //! | [`CacheConfig::negative_ttl`] | 5 s | long enough to blunt a flood, short enough for a token made elsewhere |
-//! | [`CacheConfig::proved`] | 100,000 | tokens in use at once; only a proved token takes a place |
+//! | [`CacheConfig::proved`] | 100,000 | tokens in use at once, some 250 bytes each; only a proved token takes a place |
 //! | copies of them in each thread, for all gates of a process | 128 | some 40 KiB a thread that fills them; fixed |
 //! | [`CacheConfig::unproved`] | 10,000 | records found whose secret nobody has proved yet |
 //! | [`CacheConfig::negatives`] | 10,000 | unknown ids and wrong secrets |
@@ -99,7 +99,8 @@ impl CacheConfig {
         Self { negative_ttl, ..self }
     }
 
-    /// How many proved tokens are remembered, at least 1. Default 100,000.
+    /// How many proved tokens are remembered, at least 1. Default 100,000. Each takes some 250 bytes, its owner's text among
+    /// them; attributes and a rotation that is under way come on top.
     #[must_use]
     pub const fn proved(self, proved: usize) -> Self {
         Self { proved, ..self }

@@ -13,9 +13,9 @@
 //!   number than seats cost no allocations.
 //!
 //! # Cost
-//! A hit writes to nothing that another thread reads. Its first admission gives a thread some 13 KiB of seats; a copy
-//! is a record of its own, which shares the memory of long texts. A copy of what nobody asks for any more stays until its seat is taken, or its thread
-//! ends.
+//! A hit writes to nothing that another thread reads. Its first admission gives a thread some 13 KiB of seats; a copy is a
+//! record of its own, which shares the memory of long texts. A copy of what nobody asks for any more stays until its seat
+//! is taken, or its thread ends.
 
 use std::cell::RefCell;
 
