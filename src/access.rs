@@ -34,7 +34,7 @@ impl Access {
     /// named there, is counted as a write because it reflects credentials).
     #[must_use]
     pub fn of_method(method: &Method) -> Self {
-        // One spelling each: a `Method` of these three names is none but these.
+        // `Method` parses exactly these bytes to these constants.
         match *method {
             Method::GET | Method::HEAD | Method::OPTIONS => Self::Read,
             _ => Self::Write,

@@ -112,7 +112,7 @@ impl fmt::Display for Span {
 
 /// A reading of a clock that never goes back: the time since that clock's own, arbitrary start.
 ///
-/// In nanoseconds, which last for 584 years.
+/// In nanoseconds; it stands still after the 584 years that these last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Monotonic(u64);
 
@@ -185,7 +185,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// A monotonic reading, by which freshness is judged.
     fn monotonic(&self) -> Monotonic;
 
-    /// Both readings, which is what a request asks for: for clocks that read both more cheaply than one after the other.
+    /// Both readings, as [`wall`](Clock::wall) and [`monotonic`](Clock::monotonic) give them: asked for once by a request. To
+    /// be overridden only where one reading gives both.
     fn now(&self) -> (Timestamp, Monotonic) {
         (self.wall(), self.monotonic())
     }
@@ -226,11 +227,6 @@ impl Clock for SystemClock {
     #[inline(always)]
     fn monotonic(&self) -> Monotonic {
         Monotonic(machine::monotonic().0.saturating_sub(self.start.0))
-    }
-
-    // Not the default, so that one virtual call is enough.
-    fn now(&self) -> (Timestamp, Monotonic) {
-        (self.wall(), self.monotonic())
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {

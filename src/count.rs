@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// So many threads at a time have a cell to themselves; all others share one.
+/// So many threads at a time have a cell to themselves; all others share one. That is 8 KiB a count.
 const CELLS: usize = 64;
 
 /// Counts up only; wraps after 2⁶⁴.

@@ -6,7 +6,8 @@ use super::places::Event;
 /// Events to be recorded in their order, and how many of them have been: what [`AuditSink::record_batch`] is given.
 ///
 /// # Example
-/// A sink whose service takes many events in one call, all of them or none:
+/// A sink whose service takes many events in one call, all of them or none. An error loses one event, so such a sink is
+/// called once more for those that are left:
 /// ```
 /// use tower_token_auth::{AuditBatch, AuditError, AuditEvent, AuditSink};
 ///
@@ -44,11 +45,13 @@ impl<'b> AuditBatch<'b> {
     }
 
     /// The events that are still to be recorded, in their order.
+    #[must_use]
     pub fn left(&self) -> impl ExactSizeIterator<Item = &'b AuditEvent<'static>> + use<'b> {
         self.left.iter().map(|event| &**event)
     }
 
-    /// The next so many events have been recorded: they will not be given to the sink again.
+    /// The next so many events have been recorded: they will not be given to the sink again. More than are left count as
+    /// all.
     pub fn recorded(&mut self, events: usize) {
         self.left = self.left.get(events..).unwrap_or_default();
     }

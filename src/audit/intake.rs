@@ -51,7 +51,7 @@ pub(super) struct State {
 pub(super) enum Wake {
     /// Whatever comes.
     Anything,
-    /// So many that their places may run out.
+    /// So many that their places may run out, or a report that is asked for.
     Crowd,
     /// So many proved events.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -82,8 +82,9 @@ enum Writer {
 impl JsonLinesSink {
     /// Into any writer, such as standard output.
     ///
-    /// Each line is one `write_all`, or several lines are behind a [`QueuedSink`](crate::QueuedSink). A writer with a buffer of its own (`BufWriter`) learns of a failure too late for
-    /// the event to be counted as lost, and is only flushed by [`AuditSink::flush`].
+    /// Each line is one `write_all`; directly behind a [`QueuedSink`](crate::QueuedSink) several lines are. A writer with a
+    /// buffer of its own (`BufWriter`) learns of a failure too late for the event to be counted as lost, and is only flushed
+    /// by [`AuditSink::flush`].
     pub fn new(writer: impl Write + Send + 'static) -> Self {
         Self::of(None, Lines::new(Writer::Other(Box::new(writer)), false))
     }

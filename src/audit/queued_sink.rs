@@ -13,7 +13,7 @@
 //!   Turns are taken some dozens at a time (at most 64, and a sixteenth of the places), with one in eight for noise.
 //! * The first event after a lull is written at once; what follows, within 5 ms of the time at which the sink within
 //!   has written what came before: the thread rests as long, unless a quarter of the places of either kind is taken,
-//!   somebody waits for a flush, or the last handle goes. An idle queue sleeps.
+//!   a report of a loss is asked for, somebody waits for a flush, or the last handle goes. An idle queue sleeps.
 //! * A proved event that finds no place is lost, and [`record`](AuditSink::record) says so:
 //!   [`OnAuditFailure::Refuse`](crate::OnAuditFailure::Refuse) then refuses the request.
 //! * So is, while the sink within fails, every event of something about to happen. What was taken in before that was

@@ -1,7 +1,7 @@
 //! The gate: from a request's head to a decision, recorded once.
 //!
 //! # Cost
-//! The way of a hot request is compiled into the service's `call` as a whole, which is what `inline(always)` is for here;
+//! The way of a hot request is compiled into the service's `call` as a whole, which is what `inline(always)` is for, here and in what it calls;
 //! whatever takes another way leaves it for a function of its own. Values that are passed on are a word or two, or by
 //! reference: one that was written in small pieces and is read in large ones a moment later stalls the processor for as
 //! long as an atomic operation takes.

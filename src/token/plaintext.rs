@@ -199,7 +199,7 @@ pub(crate) enum ShapeError {
 }
 
 impl<'a> Cut<'a> {
-    /// How many prefixes are told apart.
+    /// How many prefixes are told apart: each request's token is compared with all of them.
     pub(crate) const MAX_PREFIXES: usize = 256;
 
     /// Compares prefixes as a whole, so `tta` does not claim `ttab_…`. At most one fits: all else has a fixed length.

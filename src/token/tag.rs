@@ -5,7 +5,7 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 
 /// The first half of a SHA-256 under a gate's own key: of 2¹²⁸ guesses one would meet it, and whether it does shows only
-/// by asking the gate.
+/// by asking the gate. `==` is for keys of maps; what is presented is compared by [`is`](Self::is).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Tag([u64; 2]);
 

@@ -20,7 +20,7 @@ fn main() {
     for count in [1_000, 100_000, 1_000_000] {
         let mut gate = None;
         let held = measure(|| {
-            let gate = gate.insert(tokens.gate(count as usize));
+            let gate = gate.insert(tokens.gate_without_timers(count as usize));
             tokens.show(gate, 0..count);
         });
         let (bytes, blocks) = (held.bytes_current as f64 / count as f64, held.count_current as f64 / count as f64);

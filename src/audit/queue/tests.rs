@@ -387,7 +387,7 @@ fn what_comes_during_a_nap_is_written_after_it_though_nobody_wakes_the_thread() 
 }
 
 #[tokio::test]
-async fn a_nap_ends_for_a_flush_for_a_crowd_and_for_the_end_and_for_nothing_else() {
+async fn a_nap_ends_for_a_flush_for_a_crowd_and_for_the_end_and_not_for_one_event() {
     let (queue, thread) = working(RecordingSink::new(), FOR_EVER);
     queue.await_rest(Wake::Crowd);
     queue.take_in(allowed(1)).unwrap();
@@ -405,6 +405,23 @@ async fn a_nap_ends_for_a_flush_for_a_crowd_and_for_the_end_and_for_nothing_else
     queue.close();
     thread.join().unwrap();
     assert_eq!(queue.accounts(), [28, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_nap_ends_for_a_report_that_is_asked_for() {
+    let sink = RecordingSink::new();
+    sink.fail_all(true);
+    let (queue, thread) = working(sink.clone(), FOR_EVER);
+    queue.await_rest(Wake::Crowd);
+    queue.take_in(allowed(1)).unwrap();
+    queue.flush().await;
+    sink.fail_all(false);
+    queue.await_rest(Wake::Crowd);
+    assert!(queue.take_in(allowed(1)).is_err(), "no request is risked to find out");
+    (0..10_000_000).take_while(|_| sink.events().is_empty()).for_each(|_| std::thread::yield_now());
+    assert_eq!(sink.events().first().map(|event| event.action), Some(Action::ReportLoss));
+    queue.close();
+    thread.join().unwrap();
 }
 
 #[test]

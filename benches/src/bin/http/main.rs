@@ -31,6 +31,7 @@ fn measure(rounds: usize) {
     let bare = Server::start(serve::BARE);
     let only: String = arguments::value("--only").unwrap_or_default();
     let chosen = serve::NAMES.iter().filter(|name| name.contains(&only));
+    assert!(chosen.clone().next().is_some(), "no server has {only:?} in its name");
     let servers: Vec<Server> = chosen.map(|name| Server::start(name)).collect();
     let mut measured: Vec<Vec<(Told, Told)>> = servers.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
