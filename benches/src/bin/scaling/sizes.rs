@@ -65,6 +65,8 @@ impl Size {
                     tokens.template(mixed(*draws) % self.tokens)
                 })
                 .collect();
+            // The first request made of a template is dearer: its text has not been shared before.
+            nanos(&mut Bare, &templates);
             let bare = nanos(&mut Bare, &templates);
             over += nanos(&mut self.gate, &templates) - bare;
         }
