@@ -119,7 +119,7 @@ pub struct Monotonic(u64);
 impl Monotonic {
     /// A reading `elapsed` after the clock's start.
     #[must_use]
-    pub fn from_start(elapsed: Duration) -> Self {
+    pub const fn from_start(elapsed: Duration) -> Self {
         Self(nanos(elapsed))
     }
 
@@ -130,8 +130,9 @@ impl Monotonic {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+const fn nanos(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
 impl fmt::Debug for Monotonic {
@@ -156,6 +157,10 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
+    /// Before all that anybody reads.
+    pub(crate) const START: Self =
+        Self { wall: Timestamp::from_unix_millis(0), monotonic: Monotonic::from_start(Duration::ZERO) };
+
     #[inline(always)]
     pub(crate) fn now(clock: &dyn Clock) -> Self {
         let (wall, monotonic) = clock.now();

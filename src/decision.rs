@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use issue_refusal::IssueRefusal;
-pub(crate) use known::{Known, Place, Until};
+pub(crate) use known::{Known, Place};
 
 use crate::access::Access;
 use crate::clock::{Span, Timestamp};

@@ -7,7 +7,7 @@ use super::News;
 use super::bounded::Kept;
 use super::generations::Mark;
 use crate::clock::{Moment, Monotonic, Timestamp};
-use crate::decision::{Known, Place, Until};
+use crate::decision::{Known, Place};
 use crate::secret::SecretHash;
 use crate::token::{DeadReason, SecretSlot};
 
@@ -68,7 +68,7 @@ impl Known {
 
     /// How far it is believed, if it is; `ahead` is how long before its end it is due.
     pub(super) fn trust(&self, ahead: Duration) -> Option<Trust> {
-        self.trusted.is_set().then(|| match (FreshUntil(self.until.moment()), self.excuse()) {
+        self.trusted.is_set().then(|| match (FreshUntil(self.until), self.excuse()) {
             (until, Some((excused, due))) => Trust { until, excused: Some(FreshUntil(excused)), due: Some(due) },
             (until, None) => Trust { until, excused: None, due: until.due(ahead) },
         })
@@ -81,7 +81,7 @@ impl Known {
     /// The same, believed until then.
     pub(super) fn trusted(mut self, until: Option<FreshUntil>) -> Self {
         self.set_excuse(None);
-        self.until = until.map(|until| Until::new(until.0)).unwrap_or_default();
+        self.until = until.map_or(Moment::START, |until| until.0);
         self.trusted.set(until.is_some());
         self
     }

@@ -34,7 +34,8 @@ impl Cache {
 
     /// The proved entry where it says the same as `known`: who uses the token notes there that it is used.
     fn shared(&self, known: &Arc<Known>) -> Arc<Known> {
-        let says = |known: &Known| (known.version, known.owner_barred, known.narrowed);
+        // A store that is edited by hand may not count the revision up.
+        let says = |known: &Known| (known.version, known.owner_barred, known.narrowed, known.scope, known.expires_at);
         let same = |kept: &Arc<Known>| (says(kept) == says(known)).then(|| Arc::clone(kept));
         self.proved.read(&key_of(&known.id), same).flatten().unwrap_or_else(|| Arc::clone(known))
     }

@@ -129,7 +129,7 @@ struct Absence {
     place: Place,
     until: FreshUntil,
     mark: Mark,
-    /// What a refuted secret was judged against: the record, and whether its retiring secret was live.
+    /// What a refuted secret was judged against: the record, and whether its retiring secret was tried.
     judged: Option<(Version, bool)>,
 }
 
@@ -430,10 +430,17 @@ impl Cache {
         self.changes.advance(key);
     }
 
-    /// Notes that a slow hash has refuted a secret.
-    pub(crate) fn refute(&self, claim: &Claim, found: &Found, now: Moment) {
+    /// Notes that slow hashes have refuted a secret: of this record's, these.
+    pub(crate) fn refute<'h>(
+        &self,
+        claim: &Claim,
+        found: &Found,
+        mut hashes: impl Iterator<Item = &'h SecretHash>,
+        now: Moment,
+    ) {
         let known = &found.known;
-        let retiring = known.is_live(SecretSlot::Retiring, now.wall);
+        // Those that were hashed, not those that are live now: the wall clock may have been stepped meanwhile.
+        let retiring = known.hash(SecretSlot::Retiring).is_some_and(|old| hashes.any(|hash| hash == old));
         let negative = Negative::Refuted(key_of(&claim.id), claim.tag);
         let absence = Absence {
             negative,

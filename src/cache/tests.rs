@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::id::{Label, OwnerId};
 use crate::scope::Scope;
-use crate::token::Revision;
+use crate::token::{RetiringSecret, Revision};
 
 /// A cache, a claim, and the time of both.
 pub(super) fn cold() -> (Cache, Claim, Moment) {
@@ -93,13 +93,27 @@ fn a_secret_is_refuted_for_one_revision_and_a_while() {
     let hashes = [hash("one")];
     let [first, second] = [1, 2].map(|revision| cache.known(&record(claim.id, revision, hash("one"), now)));
     assert!(!cache.is_refuted(&claim, &first, &hashes, now));
-    cache.refute(&claim, &found, now);
+    cache.refute(&claim, &found, hashes.iter(), now);
     assert!(cache.is_refuted(&claim, &first, &hashes, now));
     assert!(!cache.is_refuted(&claim, &second, &hashes, now), "another revision");
     assert!(!cache.is_refuted(&other, &first, &hashes, now), "another secret");
     assert!(!cache.is_refuted(&claim, &first, &hashes, now + CacheConfig::default().negative_ttl), "it has ended");
     cache.distrust(&claim.id);
     assert!(!cache.is_refuted(&claim, &first, &hashes, now), "and nothing read before is believed");
+}
+
+#[test]
+fn a_retiring_secret_that_was_not_tried_is_not_refuted_whatever_the_clock_says_then() {
+    for tried in [false, true] {
+        let (cache, claim, now) = cold();
+        let retiring = RetiringSecret::new(hash("two"), now.wall + Duration::from_secs(9));
+        let record = record(claim.id, 1, hash("one"), now).with_retiring(Some(retiring));
+        let found = cache.fill(&claim.id, Some(record), now, cache.mark(&claim.id)).unwrap();
+        let hashes = [hash("one"), hash("two")];
+        cache.refute(&claim, &found, hashes.iter().take(1 + usize::from(tried)), now);
+        assert!(cache.is_refuted(&claim, &found.known, &hashes[..1], now), "the current one was");
+        assert_eq!(cache.is_refuted(&claim, &found.known, &hashes, now), tried);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Known {
     fingerprint: u64,
     tag: Tag,
     proved: bool,
-    pub(crate) until: Until,
+    pub(crate) until: Moment,
     /// What is not trusted costs a question to the store before its next use. The proofs stay.
     pub(crate) trusted: Flag,
     /// Whether somebody has been told that the record is due: once is enough.
@@ -95,7 +95,7 @@ impl Known {
             fingerprint: 0,
             tag: Tag::NONE,
             proved: false,
-            until: Until::default(),
+            until: Moment::START,
             trusted: Flag::default(),
             told: Flag::default(),
             succeeded: Flag::default(),
@@ -222,27 +222,6 @@ impl Known {
                 self.note(fingerprint, *tag);
             }
         }
-    }
-}
-
-/// An end by both clocks, in sixteen bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Until {
-    wall_millis: u64,
-    monotonic_nanos: u64,
-}
-
-impl Until {
-    /// Some centuries after a clock's start the monotonic end is no longer put off.
-    pub(crate) fn new(end: Moment) -> Self {
-        let elapsed = end.monotonic.since(Monotonic::from_start(std::time::Duration::ZERO));
-        let monotonic_nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        Self { wall_millis: end.wall.unix_millis(), monotonic_nanos }
-    }
-
-    pub(crate) fn moment(self) -> Moment {
-        let elapsed = std::time::Duration::from_nanos(self.monotonic_nanos);
-        Moment { wall: Timestamp::from_unix_millis(self.wall_millis), monotonic: Monotonic::from_start(elapsed) }
     }
 }
 

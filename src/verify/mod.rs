@@ -145,7 +145,7 @@ impl Verifier {
     fn verify_here(&self, claim: &Arc<Claim>, found: &Found, picks: &[Pick]) -> Answer {
         let answer = verify(claim, picks, &mut Scratch::new());
         self.counts.answered(&answer);
-        write_down(&self.cache, claim, found, &answer, &*self.clock);
+        write_down(&self.cache, claim, found, picks, &answer, &*self.clock);
         self.renewer.look_at(claim, &answer);
         answer
     }
@@ -189,7 +189,7 @@ impl Verifier {
         let job = move |scratch: &mut Scratch| {
             let landing = landing.begun();
             let answer = verify(&claim, &picks, scratch);
-            write_down(&cache, &claim, &found, &answer, &*clock);
+            write_down(&cache, &claim, &found, &picks, &answer, &*clock);
             landing.end(answer.clone());
             renewer.look_at(&claim, &answer);
         };
@@ -296,10 +296,10 @@ fn verify_any(secret: &TokenSecret, picks: &[Pick], scratch: &mut Scratch) -> Re
     answer
 }
 
-fn write_down(cache: &Cache, claim: &Claim, found: &Found, answer: &Answer, clock: &dyn Clock) {
+fn write_down(cache: &Cache, claim: &Claim, found: &Found, picks: &[Pick], answer: &Answer, clock: &dyn Clock) {
     match answer {
         Ok(Some(hash)) => cache.prove(claim, found, hash),
-        Ok(None) => cache.refute(claim, found, Moment::now(clock)),
+        Ok(None) => cache.refute(claim, found, picks.iter().map(|pick| &pick.hash), Moment::now(clock)),
         Err(_) => {}
     }
 }
