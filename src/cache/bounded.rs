@@ -274,12 +274,12 @@ impl<V> fmt::Debug for Bounded<V> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A number under another.
     #[derive(Default)]
-    struct Number(u32, u32, Place);
+    pub(in crate::cache) struct Number(u32, u32, Place);
 
     impl Kept for Number {
         type Key = u32;
@@ -293,7 +293,7 @@ mod tests {
         }
     }
 
-    fn put(map: &Bounded<Number>, key: u32) {
+    pub(in crate::cache) fn put(map: &Bounded<Number>, key: u32) {
         map.merge(key, |_| true, |_| Some(number(key, key)));
     }
 

@@ -5,29 +5,11 @@ use std::sync::Arc;
 use ahash::RandomState;
 use shuttle::thread;
 
-use super::bounded::{Bounded, Kept};
-use crate::decision::Place;
+use super::bounded::Bounded;
+use super::bounded::tests::{Number, put};
 
 const CAPACITY: usize = 2;
 const THREADS: u32 = 3;
-
-struct Number(u32, Place);
-
-impl Kept for Number {
-    type Key = u32;
-
-    fn key(&self) -> u32 {
-        self.0
-    }
-
-    fn place(&self) -> &Place {
-        &self.1
-    }
-}
-
-fn put(map: &Bounded<Number>, key: u32) {
-    map.merge(key, |_| true, |_| Some(Arc::new(Number(key, Place::default()))));
-}
 
 fn map() -> Arc<Bounded<Number>> {
     Arc::new(Bounded::new(CAPACITY, RandomState::with_seeds(1, 2, 3, 4)))
