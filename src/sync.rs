@@ -27,7 +27,6 @@ pub(crate) use shuttle::thread_local;
 mod modelled {
     use std::collections::HashMap;
     use std::hash::Hash;
-    use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
 
     use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -109,33 +108,17 @@ mod modelled {
         }
     }
 
-    pub(crate) struct DashMap<K, V, S = ()> {
-        values: Mutex<HashMap<K, V>>,
-        hasher: PhantomData<S>,
-    }
+    pub(crate) struct DashMap<K, V>(Mutex<HashMap<K, V>>);
 
-    impl<K, V, S> Default for DashMap<K, V, S> {
+    impl<K, V> Default for DashMap<K, V> {
         fn default() -> Self {
-            Self { values: Mutex::new(HashMap::new()), hasher: PhantomData }
+            Self(Mutex::new(HashMap::new()))
         }
     }
 
-    impl<K: Copy + Eq + Hash, V, S> DashMap<K, V, S> {
-        pub(crate) fn with_hasher_and_shard_amount(_: S, _: usize) -> Self {
-            Self::default()
-        }
-
+    impl<K: Copy + Eq + Hash, V> DashMap<K, V> {
         fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
-            self.values.lock().unwrap()
-        }
-
-        pub(crate) fn get(&self, key: &K) -> Option<Ref<'_, K, V>> {
-            let values = self.lock();
-            values.contains_key(key).then_some(Ref { values, key: *key })
-        }
-
-        pub(crate) fn get_mut(&self, key: &K) -> Option<Ref<'_, K, V>> {
-            self.get(key)
+            self.0.lock().unwrap()
         }
 
         pub(crate) fn entry(&self, key: K) -> Entry<'_, K, V> {
@@ -148,10 +131,6 @@ mod modelled {
             }
         }
 
-        pub(crate) fn remove(&self, key: &K) -> Option<(K, V)> {
-            self.lock().remove(key).map(|value| (*key, value))
-        }
-
         pub(crate) fn remove_if(&self, key: &K, condition: impl FnOnce(&K, &V) -> bool) -> Option<(K, V)> {
             let mut values = self.lock();
             values
@@ -162,24 +141,12 @@ mod modelled {
                 .map(|value| (*key, value))
         }
 
-        pub(crate) fn retain(&self, keep: impl FnMut(&K, &mut V) -> bool) {
-            self.lock().retain(keep);
-        }
-
-        pub(crate) fn alter_all(&self, mut change: impl FnMut(&mut V)) {
-            self.lock().values_mut().for_each(&mut change);
-        }
-
         pub(crate) fn len(&self) -> usize {
             self.lock().len()
         }
 
         pub(crate) fn is_empty(&self) -> bool {
             self.lock().is_empty()
-        }
-
-        pub(crate) fn contains_key(&self, key: &K) -> bool {
-            self.lock().contains_key(key)
         }
     }
 
@@ -219,27 +186,8 @@ mod modelled {
     }
 
     impl<K: Copy + Eq + Hash, V> Occupied<'_, K, V> {
-        pub(crate) fn key(&self) -> &K {
-            &self.0.key
-        }
-
         pub(crate) fn get(&self) -> &V {
             &self.0
-        }
-
-        pub(crate) fn get_mut(&mut self) -> &mut V {
-            &mut self.0
-        }
-
-        pub(crate) fn remove(mut self) -> V {
-            let key = self.0.key;
-            self.0.values.remove(&key).unwrap()
-        }
-    }
-
-    impl<'a, K: Copy + Eq + Hash, V> Vacant<'a, K, V> {
-        pub(crate) fn insert(self, value: V) -> Ref<'a, K, V> {
-            Entry::Vacant(self).insert(value)
         }
     }
 }
